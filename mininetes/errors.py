@@ -1,0 +1,33 @@
+"""The errors that a user of Mininetes can meet, each with the exit status it ends a command with."""
+
+from __future__ import annotations
+
+
+class MininetesError(Exception):
+    """An expectation that did not hold, or a step that failed. Ends a command with status 1."""
+
+    exit_status = 1
+
+
+class BadInput(MininetesError):
+    """A file, flag or value that is wrong. Names the field, the value and what would be right. Status 2."""
+
+    exit_status = 2
+
+    def __init__(self, field: str, value: object, right: str) -> None:
+        super().__init__(f"{field}: {value!r} is not valid: {right}" if value is not None else f"{field}: {right}")
+        self.field = field
+        self.value = value
+        self.right = right
+
+
+class MissingFeature(MininetesError):
+    """A tool or kernel feature that is not here, or that needs root. Status 3."""
+
+    exit_status = 3
+
+    def __init__(self, feature: str, needed_for: str, remedy: str) -> None:
+        super().__init__(f"{feature} is missing (needed for {needed_for}): {remedy}")
+        self.feature = feature
+        self.needed_for = needed_for
+        self.remedy = remedy

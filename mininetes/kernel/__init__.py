@@ -1,0 +1,1 @@
+"""What the engine asks of the kernel: namespaces, netlink, processes, desired state, features."""
