@@ -1,0 +1,5 @@
+"""The Mininet network of a cluster: nodes, routers, switches and links, and nothing of Kubernetes.
+
+`underlay` reads a Topo into a plain description; `hosts` are Mininet's classes for what it
+describes; `net` makes it real.
+"""

@@ -1,0 +1,167 @@
+"""The Mininet network of a cluster, made real in batches.
+
+Topo --read_topo--> Underlay --realize--> veths, bridges, addresses, routes, sysctls
+  +----Mininet.build----> ClusterNet: hosts, switches, links to work with
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mininet.net import Mininet
+from mininet.topo import Topo
+
+from mininetes.cluster.hosts import ClusterIntf, ClusterLink, ClusterNode, UnderlaySwitch
+from mininetes.cluster.underlay import SWITCH_SYSCTLS, Cable, Interface, Underlay
+from mininetes.errors import MininetesError
+from mininetes.kernel import netstate, rtnl
+from mininetes.kernel.netns import in_netns
+from mininetes.kernel.processes import Namespaces, run
+
+LAB_NETNS = "/proc/1/ns/net"
+"""The lab's own network namespace, in which the switches are."""
+
+_FORWARDING = "3"
+
+
+def netns_of(pid: int) -> str:
+    """The path of a process's network namespace."""
+    return f"/proc/{pid}/ns/net"
+
+
+class ClusterNet(Mininet):
+    """A Mininet network whose hosts' namespaces exist already.
+
+    ``holders``: each host's holder, by name. Building registers hosts, switches and links with
+    Mininet and does nothing to the kernel; `realize` does that, once, in the engine. A second
+    process attaches to a running cluster by building alone.
+    """
+
+    def __init__(self, topo: Topo, underlay: Underlay, holders: Mapping[str, int]) -> None:
+        self.underlay = underlay
+        self.holders = dict(holders)
+        # Mininet would raise the host's limits and sysctls once; they are not ours to change
+        Mininet.inited = True
+        super().__init__(
+            topo=topo, host=ClusterNode, switch=UnderlaySwitch, link=ClusterLink, intf=ClusterIntf,
+            controller=None, cleanup=False,
+        )  # fmt: skip
+
+    def addHost(self, name: str, cls: type[Any] | None = None, **params: Any) -> Any:
+        """Add a host whose namespaces exist, as Mininet.build does for each of the Topo's."""
+        if name not in self.holders:
+            raise MininetesError(f"{name}: nodes cannot be added to a running cluster yet")
+        return super().addHost(name, cls, pid=self.holders[name], **params)
+
+    def addSwitch(self, name: str, cls: type[Any] | None = None, **params: Any) -> Any:
+        """Add a switch, as Mininet.build does for each of the Topo's."""
+        return super().addSwitch(name, cls, pid=1, **params)
+
+    def configHosts(self) -> None:
+        """Give Mininet's objects the addresses of the description; the kernel gets them in `realize`."""
+        for host in self.underlay.hosts.values():
+            for each in host.interfaces:
+                intf = self.nameToNode[host.name].nameToIntf[each.device]
+                intf.config(mac=each.mac, ip=str(each.address) if each.address else None)
+
+    def stop(self) -> None:
+        """End the shells. The network itself goes with the lab."""
+        for node in [*self.hosts, *self.switches]:
+            node.terminate()
+
+    def netns(self, name: str) -> str:
+        """The path of a host's network namespace, or of the switches'."""
+        return netns_of(self.holders[name]) if name in self.holders else LAB_NETNS
+
+    def realize(self) -> None:
+        """Make links, addresses and routes, and return when every switch port forwards. To be called once.
+
+        Raises MininetesError that names the step.
+        """
+        netstate.apply(LAB_NETNS, netstate.NetState(up=frozenset(["lo"]), sysctls=SWITCH_SYSCTLS))
+        bridges = self._make_cables()
+        for host in self.underlay.hosts.values():
+            netstate.apply(self.netns(host.name), host.state())
+        for cable in self.underlay.cables:
+            for end in cable.ends:
+                self._shape(cable, end)
+        wait_until(lambda: not self._waiting_ports(bridges), "every switch port forwards", self._waiting_text(bridges))
+
+    def _make_cables(self) -> list[str]:
+        """Make bridges and veths; return the names of the bridges' ports."""
+        index = {name: number for number, name in enumerate(self.underlay.switches, start=2)}
+        requests = [rtnl.add_bridge(n, i, f"02:01:00:00:{i >> 8:02x}:{i & 255:02x}") for n, i in index.items()]
+        ports = []
+        by_namespace: dict[str, list[rtnl.Request]] = {LAB_NETNS: requests}
+        with contextlib.ExitStack() as open_files:
+            fds: dict[str, int] = {}
+            for cable in self.underlay.cables:
+                # made from the switch's side, so that the port joins its bridge in the same message
+                near, far = sorted(cable.ends, key=lambda end: end.owner not in index)
+                for end in (near, far):
+                    if end.owner not in fds:
+                        fds[end.owner] = os.open(self.netns(end.owner), os.O_RDONLY | os.O_CLOEXEC)
+                        open_files.callback(os.close, fds[end.owner])
+                ports += [end.device for end in (near, far) if end.owner in index]
+                ends = [
+                    rtnl.VethEnd(end.device, mac=end.mac, master=index.get(end.owner, 0), up=end.owner in index)
+                    for end in (near, far)
+                ]
+                request = rtnl.add_veth(ends[0], ends[1], fds[far.owner])
+                by_namespace.setdefault(self.netns(near.owner), []).append(request)
+            for netns, batch in by_namespace.items():
+                with rtnl.Rtnl(netns) as kernel:
+                    kernel.batch(batch)
+        return ports
+
+    def _shape(self, cable: Cable, end: Interface) -> None:
+        shape = cable.shape
+        if shape.bw is None and not shape.needs_netem:
+            return
+        lines, parent = [], "root"
+        if shape.bw is not None:
+            lines = [
+                f"qdisc add dev {end.device} root handle 5: htb default 1",
+                f"class add dev {end.device} parent 5: classid 5:1 htb rate {shape.bw}mbit burst 15k",
+            ]
+            parent = "parent 5:1"
+        if shape.needs_netem:
+            delay = f" delay {shape.delay}" if shape.delay is not None else ""
+            loss = f" loss {shape.loss}%" if shape.loss else ""
+            lines.append(f"qdisc add dev {end.device} {parent} handle 10: netem{delay}{loss}")
+        namespaces = Namespaces(of_pid=self.holders.get(end.owner))
+        run(["tc", "-batch", "-"], stdin="\n".join(lines) + "\n", namespaces=namespaces)
+
+    @staticmethod
+    def _waiting_ports(ports: Sequence[str]) -> list[str]:
+        with in_netns(LAB_NETNS):
+            states = {port: Path(f"/sys/class/net/{port}/brport/state").read_text().strip() for port in ports}
+        return [port for port, state in states.items() if state != _FORWARDING]
+
+    def _waiting_text(self, ports: Sequence[str]) -> Callable[[], str]:
+        return lambda: "still not forwarding: " + ", ".join(self._waiting_ports(ports))
+
+
+def wait_until(
+    holds: Callable[[], bool], condition: str, detail: Callable[[], str] = str, *, timeout_s: float = 10.0
+) -> None:
+    """Wait until ``holds()``; raise MininetesError that names the condition when it does not within ``timeout_s``."""
+    for _ in pauses(timeout_s):
+        if holds():
+            return
+    raise MininetesError(f"not within {timeout_s:g} s: {condition}: {detail()}")
+
+
+def pauses(timeout_s: float, first_s: float = 0.0005, longest_s: float = 0.05) -> Iterator[None]:
+    """Yield at growing intervals until ``timeout_s`` is over: the heart of a wait for a condition."""
+    end = time.monotonic() + timeout_s
+    pause = first_s
+    while time.monotonic() < end:
+        yield
+        time.sleep(pause)
+        pause = min(pause * 1.5, longest_s)

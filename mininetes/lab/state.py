@@ -1,0 +1,182 @@
+"""The state folder of each lab on the host: the one thing of a lab that is visible from outside.
+
+    BASE/NAME/lock       held (flock) by the lab's launcher or supervisor for as long as the lab is up
+    BASE/NAME/lab.json   what the commands need to find it: pids, start, description
+    BASE/NAME/log        the engine's log
+    BASE/NAME/control    the engine's socket (0600)
+
+A folder is stale when its lock is free; whoever meets it removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mininetes.errors import BadInput, MininetesError
+
+NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+
+
+def base() -> Path:
+    """Where this user's labs have their state folders; made when missing, for this user alone.
+
+    Raises MininetesError when the place belongs to somebody else.
+    """
+    uid = os.geteuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if uid == 0:
+        place = Path("/run/mininetes")
+    elif runtime and Path(runtime).is_dir() and os.access(runtime, os.W_OK):
+        place = Path(runtime) / "mininetes"
+    else:
+        place = Path(f"/tmp/mininetes-{uid}")  # noqa: S108 - checked to be ours below
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = place.lstat()
+    if status.st_uid != uid or not place.is_dir() or place.is_symlink():
+        raise MininetesError(f"{place} belongs to somebody else: remove it, or set XDG_RUNTIME_DIR")
+    return place
+
+
+@dataclass(frozen=True)
+class LabState:
+    """The state folder of one lab."""
+
+    name: str
+    folder: Path
+
+    @property
+    def control(self) -> Path:
+        """The engine's control socket."""
+        return self.folder / "control"
+
+    @property
+    def log(self) -> Path:
+        """The engine's log."""
+        return self.folder / "log"
+
+    def describe(self, **facts: Any) -> None:
+        """Add facts to lab.json, whole or not at all."""
+        known = self.facts()
+        known.update(facts)
+        fresh = self.folder / "lab.json.new"
+        fresh.write_text(json.dumps(known, indent=1) + "\n")
+        fresh.rename(self.folder / "lab.json")
+
+    def facts(self) -> dict[str, Any]:
+        """What lab.json says; empty before the lab said anything."""
+        try:
+            known: dict[str, Any] = json.loads((self.folder / "lab.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return known
+
+    def is_up(self) -> bool:
+        """True while somebody holds the lock."""
+        try:
+            fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+
+class Held:
+    """A state folder that this process holds; released (and removed) by `release` or by the process's end."""
+
+    def __init__(self, state: LabState, fd: int) -> None:
+        self.state = state
+        self.fd = fd
+
+    def release(self) -> None:
+        """Remove the folder and free the lock. May be called twice."""
+        if self.fd >= 0:
+            shutil.rmtree(self.state.folder, ignore_errors=True)
+            os.close(self.fd)
+            self.fd = -1
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if a lab may be called so; raise BadInput otherwise."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise BadInput("lab name", name, "up to 40 lower-case letters, digits and '-', starting and ending without '-'")
+    return name
+
+
+def hold(name: str) -> Held:
+    """Take the state folder of a new lab; a stale one of that name is removed first.
+
+    Raises BadInput when a lab of that name is up.
+    """
+    state = LabState(check_name(name), base() / name)
+    while True:
+        state.folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            fd = os.open(state.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # removed between the two calls by the one who held it
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise BadInput("lab", name, f"it is up already: 'mininetes down {name}', or another name") from None
+        try:
+            same = os.stat(state.folder / "lock").st_ino == os.fstat(fd).st_ino
+        except FileNotFoundError:
+            same = False
+        if same:
+            break
+        os.close(fd)
+    for entry in state.folder.iterdir():
+        if entry.name != "lock":
+            entry.unlink()
+    return Held(state, fd)
+
+
+def labs() -> list[LabState]:
+    """The labs of this user that are up, by name. Removes what stale ones left."""
+    found = []
+    for folder in sorted(base().iterdir()):
+        if not NAME_PATTERN.fullmatch(folder.name) or not folder.is_dir():
+            continue
+        state = LabState(folder.name, folder)
+        if state.is_up():
+            found.append(state)
+        else:
+            _remove_stale(state)
+    return found
+
+
+def _remove_stale(state: LabState) -> None:
+    try:
+        held = hold(state.name)
+    except (BadInput, FileNotFoundError):
+        return  # somebody took the name meanwhile
+    held.release()
+
+
+def find(name: str | None) -> LabState:
+    """The lab of that name, or the only one that is up. Raises BadInput, naming those there are."""
+    up = labs()
+    names = ", ".join(state.name for state in up) or "none"
+    if name is not None:
+        for state in up:
+            if state.name == name:
+                return state
+        raise BadInput("--lab", name, f"a lab that is up: {names}")
+    if len(up) == 1:
+        return up[0]
+    if not up:
+        raise BadInput("--lab", None, "no lab is up: 'mininetes up' starts one")
+    raise BadInput("--lab", None, f"several labs are up, say which: {names}")

@@ -1,0 +1,112 @@
+"""The one resolver of parts: underlays, fabrics, clusters, CNI configurations, proxy modes, experiments.
+
+A part is a file in a folder of its kind. Folders given with ``--parts`` go first, then those that
+come with Mininetes: the repository's root in a checkout, a copy inside the package otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from mininetes.errors import BadInput
+
+Kind = Literal["underlay", "fabric", "cluster", "cni", "proxy", "experiment"]
+
+_FOLDERS: dict[Kind, tuple[str, str]] = {
+    "underlay": ("topologies/underlays", ".py"),
+    "fabric": ("topologies/fabrics", ".py"),
+    "cluster": ("topologies/clusters", ".yaml"),
+    "cni": ("cni_scripts", ".conflist"),
+    "proxy": ("proxy_rules", ".py"),
+    "experiment": ("experiments", ".py"),
+}
+
+_extra: list[Path] = []
+
+
+def _built_in() -> Path:
+    package = Path(__file__).resolve().parent
+    copied = package / "_parts"
+    return copied if copied.is_dir() else package.parent
+
+
+def use(folders: list[Path]) -> None:
+    """Look into these folders first (``--parts``). Replaces what an earlier call set. Raises BadInput."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadInput("--parts", str(folder), "a folder")
+    _extra[:] = [folder.resolve() for folder in folders]
+
+
+def used() -> list[Path]:
+    """The folders given to `use`."""
+    return list(_extra)
+
+
+def folders(kind: Kind) -> list[Path]:
+    """Where parts of this kind are looked for, first come first served."""
+    place = _FOLDERS[kind][0]
+    return [root / place for root in (*_extra, _built_in()) if (root / place).is_dir()]
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of all parts of this kind."""
+    ending = _FOLDERS[kind][1]
+    found = {
+        path.name if kind == "cni" else path.stem for folder in folders(kind) for path in folder.glob(f"*{ending}")
+    }
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that was found. ``sha256`` of its file goes into every result."""
+
+    kind: Kind
+    name: str
+    path: Path
+    sha256: str
+
+    def module(self) -> ModuleType:
+        """Import the part's file. Raises BadInput when it cannot be imported."""
+        qualified = f"mininetes_part_{self.kind}_{self.name}"
+        description = importlib.util.spec_from_file_location(qualified, self.path)
+        if description is None or description.loader is None:
+            raise BadInput(self.kind, str(self.path), "a Python file")
+        module = importlib.util.module_from_spec(description)
+        sys.modules[qualified] = module
+        try:
+            description.loader.exec_module(module)
+        except Exception as failed:
+            raise BadInput(self.kind, str(self.path), f"importable: {type(failed).__name__}: {failed}") from failed
+        return module
+
+
+def find(kind: Kind, name_or_path: str) -> Part:
+    """Find a part by its name, or by a path to its file. Raises BadInput that lists the names there are."""
+    ending = _FOLDERS[kind][1]
+    if "/" in name_or_path or Path(name_or_path).is_file():
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise BadInput(kind, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
+        return _part(kind, path.resolve())
+    for folder in folders(kind):
+        for candidate in (folder / name_or_path, folder / (name_or_path + ending)):
+            if candidate.is_file():
+                return _part(kind, candidate)
+    raise BadInput(kind, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
+
+
+def load(kind: Kind, name_or_path: str) -> ModuleType:
+    """Find a part and import it. Raises BadInput."""
+    return find(kind, name_or_path).module()
+
+
+def _part(kind: Kind, path: Path) -> Part:
+    return Part(kind, path.stem, path, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -1,0 +1,244 @@
+"""The description of a cluster: what was asked, frozen and checked before anything is built.
+
+The cluster file is YAML, in the style of Kubernetes objects (``apiVersion: mininetes/v1``,
+``kind: Cluster``). A flag on the command line overrides the same field of the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from mininetes.addressing import LOAD_BALANCERS, NODE_PREFIX, NODES, PODS, SERVICES, AddressPlan
+from mininetes.errors import BadInput
+
+API_VERSION = "mininetes/v1"
+HOST_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+Role = Literal["control-plane", "worker"]
+
+
+class Described(BaseModel):
+    """The rules that all parts of a description share: frozen, camelCase in files, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+def _network(value: object) -> object:
+    if isinstance(value, str) and ":" in value:
+        raise ValueError("an IPv4 network: IPv6 is not supported yet")
+    if isinstance(value, str):
+        try:
+            return IPv4Network(value)
+        except ValueError:
+            pass
+        try:
+            raise ValueError(f"a network address with its prefix: {IPv4Network(value, strict=False)} holds it")
+        except ValueError as wrong:
+            if "prefix:" in str(wrong):
+                raise
+            raise ValueError("an IPv4 network such as 10.0.0.0/16") from None
+    return value
+
+
+Network4 = Annotated[IPv4Network, BeforeValidator(_network), PlainSerializer(str)]
+
+
+class NodeSpec(Described):
+    """One node: ``name`` is a host name; ``zone`` and ``labels`` become node labels."""
+
+    name: str
+    role: Role = "worker"
+    zone: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class NodeCounts(Described):
+    """Nodes by number; they are called node1, node2, ..., the control plane first."""
+
+    workers: int = Field(default=2, ge=0)
+    control_plane: int = Field(default=1, ge=0)
+
+
+class NetworkSpec(Described):
+    """The address ranges."""
+
+    nodes: Network4 = NODES
+    pods: Network4 = PODS
+    node_prefix: int = NODE_PREFIX
+    services: Network4 = SERVICES
+    node_ports: str = "30000-32767"
+    load_balancers: Network4 = LOAD_BALANCERS
+
+
+class PartSpec(Described):
+    """A part (underlay or fabric) by name or path, with its parameters."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class PodsSpec(Described):
+    """Ready-made responder pods: how many on each node, and the ports on which they answer."""
+
+    per_node: int = Field(default=4, ge=0)
+    port: int = Field(default=8080, ge=1, le=65535)
+
+
+class OutsideSpec(Described):
+    """Clients outside the cluster, behind the underlay's gateway."""
+
+    clients: int = Field(default=1, ge=0, le=120)
+
+
+def _counts_or_list(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+class ClusterSpec(Described):
+    """A whole cluster, as asked for. `nodes` is always a list here; files may give numbers."""
+
+    name: str = "lab1"
+    nodes: Annotated[tuple[NodeSpec, ...], BeforeValidator(_counts_or_list)] = ()
+    network: NetworkSpec = NetworkSpec()
+    underlay: PartSpec = PartSpec(name="three_node")
+    fabric: PartSpec = PartSpec(name="static")
+    cni: str = "bash-bridge.conflist"
+    pods: PodsSpec = PodsSpec()
+    outside: OutsideSpec = OutsideSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_nodes(cls, values: object) -> object:
+        """Turn numbers of nodes into named nodes."""
+        if not isinstance(values, dict):
+            return values
+        asked = values.get("nodes", {})
+        if isinstance(asked, (dict, NodeCounts)):
+            counts = asked if isinstance(asked, NodeCounts) else NodeCounts.model_validate(asked)
+            total = counts.control_plane + counts.workers
+            roles: list[Role] = ["control-plane"] * counts.control_plane + ["worker"] * counts.workers
+            named = [{"name": f"node{n + 1}", "role": roles[n]} for n in range(total)]
+            values = {**values, "nodes": named}
+        return values
+
+    @property
+    def plan(self) -> AddressPlan:
+        """The address plan of this cluster."""
+        net = self.network
+        return AddressPlan(net.nodes, net.pods, net.services, net.load_balancers, net.node_prefix)
+
+    def node_number(self, name: str) -> int:
+        """A node's number, from 1, by its place in the list; pod subnet and address follow from it."""
+        return [node.name for node in self.nodes].index(name) + 1
+
+    def check(self) -> ClusterSpec:
+        """Return self when all is consistent; raise BadInput that names the field otherwise."""
+        if not self.nodes:
+            raise BadInput("spec.nodes", 0, "at least 1 node")
+        seen: set[str] = set()
+        for index, node in enumerate(self.nodes):
+            field = f"spec.nodes[{index}].name"
+            if not HOST_NAME.fullmatch(node.name):
+                raise BadInput(field, node.name, "a host name: up to 63 lower-case letters, digits and '-'")
+            if node.name in seen:
+                raise BadInput(field, node.name, "a name that no other node has")
+            seen.add(node.name)
+        first, _, last = self.network.node_ports.partition("-")
+        if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
+            raise BadInput("spec.network.nodePorts", self.network.node_ports, "two ports such as 30000-32767")
+        self.plan.check(len(self.nodes), self.pods.per_node)
+        return self
+
+
+def _say(problem: Mapping[str, Any], keys: Mapping[str, list[str]]) -> BadInput:
+    """Turn pydantic's first problem into one error that names the field as the file has it."""
+    place = [str(part) for part in problem["loc"] if part not in ("tuple[NodeSpec, ...]",)]
+    field = "spec"
+    for part in place:
+        field += f"[{part}]" if part.isdigit() else "." + to_camel(part)
+    right = str(problem["msg"]).removeprefix("Value error, ")
+    value = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        parent = place[-2] if len(place) > 1 else ""
+        known = keys.get(parent, [])
+        close = difflib.get_close_matches(place[-1], known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}" if known else "remove it"
+        return BadInput(f"spec.{'.'.join(place)}", None, f"unknown key; {hint}")
+    if isinstance(value, (dict, list)):
+        value = None
+    return BadInput(field, value, right[0].lower() + right[1:])
+
+
+def _known_keys() -> dict[str, list[str]]:
+    models: dict[str, type[BaseModel]] = {
+        "": ClusterSpec,
+        "network": NetworkSpec,
+        "pods": PodsSpec,
+        "nodes": NodeCounts,
+    }
+    models |= {"underlay": PartSpec, "fabric": PartSpec, "outside": OutsideSpec}
+    known = {part: [to_camel(name) for name in model.model_fields] for part, model in models.items()}
+    known[""].remove("name")
+    return known
+
+
+def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
+    """Make a checked description from the ``spec`` part of a cluster file. Raises BadInput."""
+    if "name" in spec:
+        raise BadInput("spec.name", None, "unknown key; the name belongs to metadata")
+    values = dict(spec)
+    if name is not None:
+        values["name"] = name
+    try:
+        return ClusterSpec.model_validate(values).check()
+    except ValidationError as wrong:
+        raise _say(wrong.errors()[0], _known_keys()) from None
+
+
+def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """Return name and ``spec`` of a cluster file, not yet checked, so that flags can be laid over it.
+
+    Raises BadInput when the file is missing, is no YAML, or is no cluster.
+    """
+    try:
+        text = path.read_text()
+    except OSError as failed:
+        raise BadInput("cluster file", str(path), f"a readable file ({failed.strerror})") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as wrong:
+        raise BadInput(str(path), None, "not YAML: " + " ".join(str(wrong).split())) from None
+    if not isinstance(content, dict):
+        raise BadInput(str(path), None, f"a mapping with apiVersion: {API_VERSION}, kind: Cluster, spec")
+    for key, right in (("apiVersion", API_VERSION), ("kind", "Cluster")):
+        if content.get(key) != right:
+            raise BadInput(f"{path}: {key}", content.get(key), right)
+    unknown = set(content) - {"apiVersion", "kind", "metadata", "spec"}
+    if unknown:
+        raise BadInput(
+            f"{path}: {sorted(unknown)[0]}", None, "unknown key; known here: apiVersion, kind, metadata, spec"
+        )
+    metadata, spec = content.get("metadata") or {}, content.get("spec") or {}
+    for key, part in (("metadata", metadata), ("spec", spec)):
+        if not isinstance(part, dict):
+            raise BadInput(f"{path}: {key}", part, "a mapping")
+    extra = set(metadata) - {"name"}
+    if extra:
+        raise BadInput(f"{path}: metadata.{sorted(extra)[0]}", None, "unknown key; known here: name")
+    name = metadata.get("name")
+    if name is not None and not isinstance(name, str):
+        raise BadInput(f"{path}: metadata.name", name, "a name")
+    return name, spec
+
+
+def gateway_of(network: IPv4Network) -> IPv4Address:
+    """The address that a network's router has in it."""
+    return network.network_address + 1
