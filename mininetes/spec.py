@@ -85,6 +85,14 @@ class PartSpec(Described):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+def _part(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+PartField = Annotated[PartSpec, BeforeValidator(_part)]
+"""A part in a file: a mapping, or its name alone."""
+
+
 class PodsSpec(Described):
     """Ready-made responder pods: how many on each node, and the ports on which they answer."""
 
@@ -108,8 +116,8 @@ class ClusterSpec(Described):
     name: str = "lab1"
     nodes: Annotated[tuple[NodeSpec, ...], BeforeValidator(_counts_or_list)] = ()
     network: NetworkSpec = NetworkSpec()
-    underlay: PartSpec = PartSpec(name="three_node")
-    fabric: PartSpec = PartSpec(name="static")
+    underlay: PartField | None = None
+    fabric: PartField = PartSpec(name="static")
     cni: str = "bash-bridge.conflist"
     pods: PodsSpec = PodsSpec()
     outside: OutsideSpec = OutsideSpec()
@@ -124,9 +132,10 @@ class ClusterSpec(Described):
         if isinstance(asked, (dict, NodeCounts)):
             counts = asked if isinstance(asked, NodeCounts) else NodeCounts.model_validate(asked)
             total = counts.control_plane + counts.workers
-            roles: list[Role] = ["control-plane"] * counts.control_plane + ["worker"] * counts.workers
-            named = [{"name": f"node{n + 1}", "role": roles[n]} for n in range(total)]
-            values = {**values, "nodes": named}
+            roles = ["control-plane"] * counts.control_plane + ["worker"] * counts.workers
+            values = {**values, "nodes": [{"name": f"node{n + 1}", "role": roles[n]} for n in range(total)]}
+        elif not isinstance(asked, (list, tuple)):
+            raise ValueError("nodes: either numbers such as {workers: 2, controlPlane: 1}, or a list of {name, role}")
         return values
 
     @property
@@ -134,6 +143,13 @@ class ClusterSpec(Described):
         """The address plan of this cluster."""
         net = self.network
         return AddressPlan(net.nodes, net.pods, net.services, net.load_balancers, net.node_prefix)
+
+    @property
+    def underlay_name(self) -> str:
+        """The underlay asked for; without a wish, the textbook's for three nodes and the plain star otherwise."""
+        if self.underlay is not None:
+            return self.underlay.name
+        return "three_node" if len(self.nodes) == 3 else "single_switch"
 
     def node_number(self, name: str) -> int:
         """A node's number, from 1, by its place in the list; pod subnet and address follow from it."""

@@ -35,7 +35,7 @@ class LazyShellNode(Node):
         return super()._popen(cmd, **params)
 
     def _start_real_shell(self) -> None:
-        namespaced: bool = self.inNamespace
+        namespaced = bool(self.params.get("inNamespace", True))
         self.inNamespace = False  # they are there: mnexec must not make new ones
         try:
             super().startShell()

@@ -19,8 +19,9 @@ from mininet.topo import Topo
 from mininetes.cluster.hosts import ClusterIntf, ClusterLink, ClusterNode, UnderlaySwitch
 from mininetes.cluster.underlay import SWITCH_SYSCTLS, Cable, Interface, Underlay
 from mininetes.errors import MininetesError
-from mininetes.kernel import netstate, rtnl
+from mininetes.kernel import applier, rtnl
 from mininetes.kernel.netns import in_netns
+from mininetes.kernel.netstate import NetState
 from mininetes.kernel.processes import Namespaces, run
 
 LAB_NETNS = "/proc/1/ns/net"
@@ -83,10 +84,10 @@ class ClusterNet(Mininet):
 
         Raises MininetesError that names the step.
         """
-        netstate.apply(LAB_NETNS, netstate.NetState(up=frozenset(["lo"]), sysctls=SWITCH_SYSCTLS))
+        applier.apply(LAB_NETNS, NetState(up=frozenset(["lo"]), sysctls=SWITCH_SYSCTLS))
         bridges = self._make_cables()
         for host in self.underlay.hosts.values():
-            netstate.apply(self.netns(host.name), host.state())
+            applier.apply(self.netns(host.name), host.state())
         for cable in self.underlay.cables:
             for end in cable.ends:
                 self._shape(cable, end)

@@ -79,6 +79,9 @@ PROGRAMS = (
     Program("ipvsadm", "ipvsadm", "proxy mode ipvs", required=False),
 )
 
+OTHER_PROGRAMS = {"genl": "iproute2", "iptables-nft": "iptables", "iptables-legacy": "iptables", "timeout": "coreutils"}
+"""Programs that only trials run, and their packages."""
+
 _VETH = "ip link add v0 type veth peer name v1\nip link set v0 up\nip link set v1 up\n"
 
 _TX_STAMP = """\
@@ -93,7 +96,7 @@ waiting = select.poll()
 waiting.register(sender, select.POLLERR)
 assert waiting.poll(2000), "no time stamp came"
 _, ancillary, _, _ = sender.recvmsg(64, 512, socket.MSG_ERRQUEUE)
-stamps = [struct.unpack_from("qq", data)[0] for level, kind, data in ancillary if (level, kind) == (socket.SOL_SOCKET, 37)]
+stamps = [struct.unpack_from("qq", data)[0] for _, kind, data in ancillary if kind == 37]
 assert stamps and stamps[0] > 0, "the time stamp is empty"
 '
 """

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from mininetes.errors import MissingFeature
-from mininetes.kernel.feature_table import FEATURES, PROGRAMS, Feature, Program
+from mininetes.kernel.feature_table import FEATURES, OTHER_PROGRAMS, PROGRAMS, Feature, Program
 from mininetes.kernel.processes import Completed, ProcessFailed, run
 
 SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -27,9 +27,11 @@ SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _TRIAL_TIMEOUT_S = 10.0
 _SANDBOX = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 _AS_USER = ("--user", "--map-root-user")
-_NOBODY = 65534
-# A /run of the trial's own, as a node has it (iptables-legacy locks a file there), and no old environment.
+_DROP_ROOT = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+# A /run of the trial's own, as a node has it (iptables-legacy locks a file there).
 _PREAMBLE = "set -e\nmount -t tmpfs trial /run\n"
+_REFUSED = ("Operation not permitted", "Permission denied")
+_WITH_SUDO = "run it with sudo"
 
 Kind = Literal["program", "feature", "information"]
 
@@ -73,15 +75,17 @@ def check_all() -> list[FeatureVerdict]:
 
 
 def require(names: Iterable[str]) -> None:
-    """Check these features and programs, and only these.
+    """Check these features and programs, and only these; a name that both have means both.
 
     Raises MissingFeature, which names all that are not here in one line; KeyError when there is
     no such feature in the table.
     """
-    known: dict[str, Program | Feature] = {entry.name: entry for entry in (*PROGRAMS, *FEATURES)}
-    entries = [known[name] for name in dict.fromkeys(names)]
-    programs = [entry for entry in entries if isinstance(entry, Program)]
-    features = [entry for entry in entries if isinstance(entry, Feature)]
+    wanted = set(names)
+    programs = [program for program in PROGRAMS if program.name in wanted]
+    features = [feature for feature in FEATURES if feature.name in wanted]
+    unknown = wanted.difference((p.name for p in programs), (f.name for f in features))
+    if unknown:
+        raise KeyError(", ".join(sorted(unknown)))
     missing = [verdict for verdict in _verdicts(programs, features) if not verdict.here]
     if missing:
         raise MissingFeature(
@@ -109,7 +113,7 @@ def _look_for(program: Program) -> FeatureVerdict:
         required=program.required,
         needed_for=program.needed_for,
         remedy=missing,
-        detail="" if missing else shutil.which(program.name) or "",
+        detail=shutil.which(program.name) or "",
     )
 
 
@@ -120,8 +124,8 @@ def _missing_program(name: str) -> str:
     for directory in SYSTEM_DIRECTORIES:
         if os.access(os.path.join(directory, name), os.X_OK):
             return f"add {directory} to PATH"
-    package = next((p.package for p in PROGRAMS if p.name == name), "")
-    return f"install the package {package}" if package else f"install {name}"
+    packages = {**OTHER_PROGRAMS, **{program.name: program.package for program in PROGRAMS}}
+    return f"install the package {packages[name]}"
 
 
 # Kernel features
@@ -143,30 +147,33 @@ def _judge(feature: Feature) -> tuple[str, str, str]:
         if missing:
             return "not here", missing, f"program {program} is not in PATH"
     if feature.root_only and not is_real_root():
-        return "needs root", "run it with sudo", "the kernel takes this from the machine's root only"
+        return "needs root", _WITH_SUDO, "the kernel takes this from the machine's root only"
     try:
         tried = run(_argv(feature), timeout_s=_TRIAL_TIMEOUT_S, check=False, env=_environment())
-    except (ProcessFailed, OSError) as late:
-        return "not here", feature.remedy, str(late).splitlines()[0]
-    if tried.status == 0:
-        return "here", "", ""
-    said = _error_line(tried)
+    except (ProcessFailed, OSError) as failed:
+        return "not here", feature.remedy, str(failed).splitlines()[0]
+    return ("here", "", "") if tried.status == 0 else _why_not(feature, _error_line(tried))
+
+
+def _why_not(feature: Feature, said: str) -> tuple[str, str, str]:
     module = _loadable(feature.modules)
     if module:
         return f"needs a module ({module})", f"modprobe {module}, as root", said
+    refused = any(words in said for words in _REFUSED)
+    if refused and not is_real_root() and not feature.as_ordinary_user:
+        return "needs root", _WITH_SUDO, said
     return "not here", feature.remedy, said
 
 
 def _argv(feature: Feature) -> list[str]:
     if not feature.sandboxed:
         return ["/bin/sh", "-c", feature.trial]
-    argv = [*_SANDBOX, "--", "/bin/sh", "-c", _PREAMBLE + feature.trial]
-    if feature.as_ordinary_user and os.geteuid() == 0:
-        drop = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-        return [*drop, argv[0], *_AS_USER, *argv[1:]]
-    if os.geteuid() != 0:
-        return [argv[0], *_AS_USER, *argv[1:]]
-    return argv
+    unshare, *rest = [*_SANDBOX, "--", "/bin/sh", "-c", _PREAMBLE + feature.trial]
+    if feature.as_ordinary_user and is_real_root():
+        return [*_DROP_ROOT, unshare, *_AS_USER, *rest]
+    if feature.as_ordinary_user or os.geteuid() != 0:
+        return [unshare, *_AS_USER, *rest]
+    return [unshare, *rest]
 
 
 def _environment() -> dict[str, str]:

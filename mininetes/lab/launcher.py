@@ -32,6 +32,12 @@ def sandbox_argv(*, as_root: bool) -> list[str]:
     ]  # fmt: skip
 
 
+def package_environment() -> dict[str, str]:
+    """Our environment, in which another Python finds this very package."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))}
+
+
 class Lab:
     """A lab that this process started and keeps up: it ends when this process does, however that happens."""
 
@@ -63,8 +69,6 @@ class Lab:
             raise MissingFeature("unshare", "the lab", "install util-linux")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        package_root = str(Path(__file__).resolve().parents[2])
-        python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         given = dict(fds or {})
         with theirs:
             process = subprocess.Popen(
@@ -75,7 +79,7 @@ class Lab:
                 stdout=stdout,
                 stderr=stderr if stderr is not None else subprocess.PIPE,
                 start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
-                env={**os.environ, "PYTHONPATH": python_path},
+                env=package_environment(),
             )  # fmt: skip
         try:
             start = {"hostname": name, "entry": entry, "config": dict(config), "fds": given}

@@ -1,0 +1,38 @@
+# Everything starts here. `make demo` and `make test` set up what is missing by themselves.
+
+JOBS ?= 2
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -p tests.nothing_skipped
+# An ordinary user's PATH often lacks the directories of nft, iptables, bridge, ...
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+export LC_ALL := C.UTF-8
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing: system packages, .venv, the package in it
+	@scripts/provision.sh
+
+demo: setup ## run the quickstart: a three-node cluster, its reachability matrix and latencies
+	@$(BIN)/mininetes run experiments/quickstart.py
+
+test: setup ## run all tests; a skipped one fails
+	@$(PYTEST) -n $(JOBS) --dist loadfile
+
+check: setup ## linters, types, layers, unit and golden tests: no root, seconds
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@scripts/shell_files.sh | xargs -0 shellcheck
+	@$(BIN)/lint-imports
+	@$(PYTEST) -q tests/unit tests/golden
+
+bench: setup ## measure against floors and references; prints the ratios
+	@status=0; for bench in bench/*.py; do $(BIN)/python "$$bench" || status=1; done; exit $$status
+
+clean: ## remove .venv, what was built, and caches (results stay)
+	rm -rf .venv .setup-stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What runs on behalf of a node: for now the CNI runtime that the kubelet calls."""

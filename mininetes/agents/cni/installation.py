@@ -1,0 +1,53 @@
+"""Putting plugins and a network configuration where a node has them, as an installer of a CNI plugin does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in
+from mininetes.agents.cni.runtime import BIN_DIR, CONF_DIR
+from mininetes.errors import BadInput
+from mininetes.lab.filesystem import node_path
+
+REFERENCE_PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bin"))
+"""Where distributions put the reference plugins; first found, first used."""
+
+EXAMPLE_VALUES = {"POD_CIDR": "10.244.1.0/24", "POD_NETWORK": "10.244.0.0/16", "NODE_NAME": "node1"}
+
+
+def find_plugins(script_folders: Iterable[Path]) -> dict[str, Path]:
+    """All plugins there are, by name: ours first (with the files that they source), then the reference ones."""
+    found: dict[str, Path] = {}
+    for folder in (*script_folders, *REFERENCE_PLUGINS):
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and (os.access(path, os.X_OK) or path.suffix == ".bash"):
+                found.setdefault(path.name, path.resolve())
+    return found
+
+
+def check(template: Path, plugins: Mapping[str, Path]) -> NetworkConfiguration:
+    """Read a configuration's template as a node would get it. Raises BadInput, also for a missing plugin binary."""
+    configuration = NetworkConfiguration.parse(
+        fill_in(template.read_text(), EXAMPLE_VALUES, template.name), template.name
+    )
+    for kind in configuration.types:
+        if kind not in plugins:
+            there = ", ".join(sorted(name for name in plugins if "." not in name))
+            raise BadInput(f"{template.name}: type", kind, f"a plugin that is installed: {there}")
+    return configuration
+
+
+def install(node: str, template: Path, values: Mapping[str, str], plugins: Mapping[str, Path]) -> None:
+    """Give a node its bin dir and its configuration as /etc/cni/net.d/10-NAME. May be called again."""
+    bin_dir = Path(node_path(node, BIN_DIR))
+    for name, path in plugins.items():
+        link = bin_dir / name
+        if not link.is_symlink():
+            link.symlink_to(path)
+    text = fill_in(template.read_text(), values, template.name)
+    target = Path(node_path(node, CONF_DIR)) / f"10-{template.name}"
+    target.write_text(text)

@@ -1,0 +1,87 @@
+"""exec and shell: a process of the user's own in a node, a pod, or with Mininet's command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from mininetes.cli.options import lab_option
+from mininetes.errors import BadInput
+from mininetes.lab import state
+from mininetes.lab.asking import ask
+from mininetes.lab.entering import enter_lab, enter_node
+from mininetes.lab.launcher import package_environment
+from mininetes.lab.supervising import check_up
+
+_TARGET = "NODE|pod/NAME"
+
+
+def _argv(lab: state.LabState, target: str, command: list[str]) -> list[str]:
+    """The argv that runs ``command`` in a node or pod. Raises BadInput that lists what there is."""
+    lab_pid = check_up(lab)
+    status: dict[str, Any] = ask(lab.control, op="status")
+    hosts = {each["name"]: each for each in status["hosts"]}
+    pods = {each["name"]: each for each in status["pods"]}
+    if target.startswith("pod/"):
+        pod = pods.get(target.removeprefix("pod/"))
+        if pod is None:
+            raise BadInput(
+                "pod", target, "one of " + (", ".join(f"pod/{name}" for name in pods) or "none: there are no pods")
+            )
+        return enter_node(lab_pid, hosts[pod["node"]]["pid"], command, pod_netns=pod["netns"])
+    if target not in hosts:
+        raise BadInput("node", target, "one of " + ", ".join(hosts) + ", or pod/NAME")
+    return enter_node(lab_pid, hosts[target]["pid"], command)
+
+
+def _become(argv: list[str]) -> NoReturn:
+    sys.stdout.flush()
+    os.execvpe(argv[0], argv, {**os.environ, "PATH": _path()})  # noqa: S606 - the process becomes the command
+
+
+def _path() -> str:
+    """The caller's PATH with the system's own folders, which an ordinary user's may lack."""
+    folders = os.environ.get("PATH", "").split(":")
+    return ":".join([*folders, *(each for each in ("/usr/local/sbin", "/usr/sbin", "/sbin") if each not in folders)])
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True},
+               epilog="Example: mininetes exec node1 -- ip route")  # fmt: skip
+@lab_option
+@click.argument("target", metavar=_TARGET)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+def exec_command(lab: str | None, target: str, command: tuple[str, ...]) -> None:
+    """Run a command in a node or a pod; its exit status is ours."""
+    _become(_argv(state.find(lab), target, list(command)))
+
+
+@click.command("shell", epilog="Example: mininetes shell --mininet")
+@lab_option
+@click.option("--mininet", is_flag=True, help="Mininet's command line, with the cluster as `net`.")
+@click.argument("target", metavar=_TARGET, required=False)
+def shell_command(lab: str | None, mininet: bool, target: str | None) -> None:
+    """Open a shell in a node or a pod, or Mininet's command line."""
+    if mininet == (target is not None):
+        raise BadInput("shell", target, f"either {_TARGET} or --mininet")
+    found = state.find(lab)
+    if mininet:
+        _become(mininet_shell(check_up(found)))
+    assert target is not None
+    prompt = f"PS1=\\u@{target}:\\w# "
+    _become(_argv(found, target, ["env", prompt, "bash", "--norc"]))
+
+
+def mininet_shell(lab_pid: int) -> list[str]:
+    """The argv of Mininet's command line in the lab whose PID 1 has that pid."""
+    python_path = package_environment()["PYTHONPATH"]
+    return [
+        *enter_lab(lab_pid),
+        "env",
+        f"PYTHONPATH={python_path}",
+        sys.executable,
+        "-m",
+        "mininetes.testbed.mininet_cli",
+    ]

@@ -1,0 +1,155 @@
+"""up, down, ls, status: the life of a lab."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mininetes.cli.options import cluster_options, description, lab_option, output_option
+from mininetes.errors import BadInput, MininetesError
+from mininetes.lab import state
+from mininetes.lab.asking import ask
+from mininetes.lab.supervising import Supervised, supervise
+from mininetes.spec import ClusterSpec
+from mininetes.testbed import show
+
+DOWN_TIMEOUT_S = 30.0
+
+
+@click.command("up", epilog="Example: mininetes up --nodes 5 --fabric none --lab quiet")
+@cluster_options
+@click.option("--mininet", is_flag=True, help="Stay in front with Mininet's command line; the lab ends with it.")
+@click.option("--dry-run", is_flag=True, help="Print what would be built, and build nothing.")
+@output_option
+def up_command(cluster_file: str | None, mininet: bool, dry_run: bool, output: str, **flags: Any) -> int:
+    """Bring a cluster up in a lab of its own, and leave it running."""
+    spec = description(cluster_file, flags.pop("lab"), **flags)
+    from mininetes.testbed.preflight import checked, engine_config  # noqa: PLC0415 - imports Mininet
+
+    blueprint = checked(spec)
+    if dry_run:
+        show.blueprint(blueprint, output)
+        return 0
+    with Supervised(spec.name, "mininetes.testbed.engine:serve", engine_config(spec)) as supervised:
+        if mininet:
+            return _in_front(supervised, spec)
+        status = supervise(supervised, lambda: _follow(supervised, show.progress if output == "text" else _ignore))
+    show.ready(status, output)
+    return 0
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def _follow(supervised: Supervised, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Follow the bring-up and return the engine's status when it is ready. Raises MininetesError with its failure."""
+    for event in supervised.events():
+        if "step" in event:
+            progress(event["step"])
+        elif "error" in event:
+            failure = MininetesError(event["error"])
+            failure.exit_status = event.get("status", 1)
+            raise failure
+        elif "ready" in event:
+            ready: dict[str, Any] = event["ready"]
+            return ready
+    raise MininetesError(f"the lab ended before it was ready{supervised.last_words()}")
+
+
+def _in_front(supervised: Supervised, spec: ClusterSpec) -> int:
+    """Keep the lab in front with Mininet's command line; it ends when that does."""
+    lab = supervised.start()
+    show.ready(_follow(supervised, show.progress), "text", hints=False)
+    from mininetes.cli.entering import mininet_shell  # noqa: PLC0415
+
+    with _ignoring_interrupts():
+        status = subprocess.call(mininet_shell(lab.pid))
+    lab.end()
+    return status
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Leave Ctrl-C to the program in front."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@click.command("down", epilog="Example: mininetes down lab1")
+@click.argument("name", required=False)
+@click.option("--all", "every", is_flag=True, help="End all labs of this user.")
+def down_command(name: str | None, every: bool) -> int:
+    """End a lab and all that is in it."""
+    if name is not None and every:
+        raise BadInput("--all", name, "either a name or --all")
+    labs = state.labs() if every else [state.find(name)]
+    for lab in labs:
+        end_lab(lab)
+        click.echo(f"{lab.name} is gone")
+    return 0
+
+
+def end_lab(lab: state.LabState) -> None:
+    """Ask a lab's supervisor to end it, and wait until it has. Raises MininetesError when it does not."""
+    # The lock proves that the pid is its holder's: it is free as soon as the holder has gone.
+    supervisor = int(lab.facts().get("supervisor", 0))
+    if supervisor and lab.is_up():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisor, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    while lab.is_up():
+        if time.monotonic() > deadline:
+            raise MininetesError(f"lab {lab.name} did not end within {DOWN_TIMEOUT_S:g} s: see {lab.log}")
+        time.sleep(0.005)
+
+
+@click.command("ls", epilog="Example: mininetes ls -o json")
+@output_option
+def ls_command(output: str) -> int:
+    """List the labs that are up."""
+    rows = []
+    for lab in state.labs():
+        facts = lab.facts()
+        rows.append(
+            {"name": lab.name, "started": facts.get("started"), "pid": facts.get("pid"), **facts.get("cluster", {})}
+        )
+    show.labs(rows, output)
+    return 0
+
+
+@click.command("status", epilog="Example: mininetes status lab1 -o json")
+@click.argument("name", required=False)
+@lab_option
+@output_option
+def status_command(name: str | None, lab: str | None, output: str) -> int:
+    """Show a lab's nodes and pods, and what differs from what was declared (drift); drift ends it with status 1."""
+    found = state.find(name or lab)
+    status = ask(found.control, op="status")
+    status["drift"] = ask(found.control, op="drift")["drift"]
+    if output == "json":
+        click.echo(json.dumps(status, indent=2))
+    else:
+        show.status(status)
+    return 1 if status["drift"] else 0
+
+
+def results_folder(path: str) -> Path:
+    """The absolute form of a folder for results."""
+    return Path(path).absolute()
+
+
+__all__ = ["down_command", "ls_command", "status_command", "sys", "up_command"]

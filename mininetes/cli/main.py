@@ -1,0 +1,94 @@
+"""The command group, what all commands share, and how errors end them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mininetes import __version__, parts
+from mininetes.errors import MininetesError
+from mininetes.kernel.features import complete_path
+
+_COMMANDS = {
+    "up": "labs",
+    "down": "labs",
+    "ls": "labs",
+    "status": "labs",
+    "exec": "entering",
+    "shell": "entering",
+    "probe": "measuring",
+    "run": "running",
+    "doctor": "checking",
+    "validate": "checking",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is called: `--help` and `exec` need not wait for the rest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of a first day with them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"mininetes.cli.{module}"), f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mininetes")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--parts", "part_folders", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
+              help="Look for underlays, fabrics, experiments, ... in DIR first.")  # fmt: skip
+@click.pass_context
+def cli(context: click.Context, debug: bool, part_folders: tuple[Path, ...]) -> None:
+    """Kubernetes cluster networking, emulated on one Linux kernel with Mininet.
+
+    \b
+    mininetes up                        three nodes with four pods each
+    mininetes exec node1 -- ip route    look around in a node
+    mininetes probe reachability        who reaches whom, measured
+    mininetes down                      gone without a trace
+    """
+    context.obj = {"debug": debug}
+    parts.use(list(part_folders))
+
+
+def main() -> None:
+    """Run a command. Errors end it with one line on stderr and their exit status."""
+    debug = "--debug" in sys.argv
+    complete_path()
+    try:
+        result: Any = cli(standalone_mode=False)
+        status = result if isinstance(result, int) else 0
+    except MininetesError as failed:
+        if debug:
+            raise
+        click.echo(f"mininetes: {failed}", err=True)
+        status = failed.exit_status
+    except click.exceptions.Exit as left:
+        status = left.exit_code
+    except click.ClickException as wrong:
+        wrong.show()
+        status = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("mininetes: interrupted", err=True)
+        status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as failed:
+        if debug:
+            raise
+        click.echo(f"mininetes: {failed}", err=True)
+        status = 1
+    sys.exit(status)

@@ -1,0 +1,65 @@
+"""probe: measurements of a running lab."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mininetes.cli.options import lab_option, output_option
+from mininetes.lab import state
+from mininetes.lab.asking import ask
+from mininetes.testbed import show
+
+
+@click.group("probe")
+def probe_command() -> None:
+    """Measure a running lab with packets."""
+
+
+@probe_command.command("reachability", epilog="Example: mininetes probe reachability --protocol udp")
+@lab_option
+@click.option("--protocol", type=click.Choice(["icmp", "udp", "tcp"]), default="icmp", show_default=True,
+              help="ICMP asks nodes and pods; UDP and TCP ask the pods' responders.")  # fmt: skip
+@click.option("--attempts", type=int, default=2, show_default=True, help="Probes before a pair counts as lost.")
+@click.option("--timeout", "timeout_s", type=float, default=0.5, show_default=True, help="Seconds for each.")
+@output_option
+def reachability(lab: str | None, protocol: str, attempts: int, timeout_s: float, output: str) -> int:
+    """Measure who reaches whom; status 1 when it is not as expected."""
+    from mininetes.probes.matrix import ReachabilityMatrix  # noqa: PLC0415
+
+    control = state.find(lab).control
+    answer = ask(control, op="reachability", protocol=protocol, attempts=attempts, timeout_s=timeout_s)
+    matrix = ReachabilityMatrix.from_rows(answer["cells"])
+    if output == "json":
+        click.echo(json.dumps(matrix.rows(), indent=1))
+    else:
+        show.matrix(matrix)
+    return 0 if matrix.holds else 1
+
+
+@probe_command.command("latency", epilog="Example: mininetes probe latency --count 200 --interval 0.05")
+@lab_option
+@click.option("--count", type=int, default=100, show_default=True, help="Probes along each flow.")
+@click.option("--interval", "interval_s", type=float, default=0.01, show_default=True, help="Seconds between them.")
+@click.option("--size", "payload_bytes", type=int, default=56, show_default=True, help="Payload, as ping -s.")
+@output_option
+def latency(lab: str | None, count: int, interval_s: float, payload_bytes: int, output: str) -> int:
+    """Measure latency between pods on one node and on two; status 1 when probes were lost."""
+    from mininetes.probes import latency as latencies  # noqa: PLC0415
+
+    answer = ask(
+        state.find(lab).control,
+        answer_within_s=count * interval_s * 20 + 300,
+        op="latency",
+        count=count,
+        interval_s=interval_s,
+        payload_bytes=payload_bytes,
+    )
+    rows = answer["summaries"]
+    found = [latencies.Summary(**{key: value for key, value in row.items() if key != "loss"}) for row in rows]
+    if output == "json":
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        show.console.print(latencies.table(found, "Latency in microseconds"))
+    return 1 if any(summary.lost for summary in found) else 0

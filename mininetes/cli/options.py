@@ -1,0 +1,93 @@
+"""Options that several commands share, and the description that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import yaml
+
+from mininetes import parts
+from mininetes.errors import BadInput
+from mininetes.spec import ClusterSpec, describe, read_cluster_file
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+output_option = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text",
+                             show_default=True, help="Text for people or JSON for programs.")  # fmt: skip
+lab_option = click.option("--lab", metavar="NAME", help="The lab; not needed when only one is up.")
+
+
+def cluster_options(command: _F) -> _F:
+    """Add the cluster file and the flags that override its fields."""
+    for add in reversed(
+        [
+            click.argument("cluster_file", required=False, metavar="[CLUSTER.yaml]"),
+            click.option("--lab", metavar="NAME", help="Name of the lab. Default: the file's, or lab1."),
+            click.option("--nodes", type=int, metavar="N", help="Number of nodes; one is the control plane."),
+            click.option("--pods", type=int, metavar="N", help="Ready-made pods on each node."),
+            click.option("--underlay", metavar="NAME", help="What joins the nodes: a name or a path."),
+            click.option("--fabric", metavar="NAME", help="How pods' packets cross nodes: static, none, or a path."),
+            click.option("--cni", metavar="CONFLIST", help="CNI configuration: a name or a path."),
+            click.option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="FIELD=VALUE",
+                help="Any other field, such as network.pods=10.0.0.0/16.",
+            ),
+        ]
+    ):
+        command = add(command)
+    return command
+
+
+def _set(spec: dict[str, Any], field: str, value: object) -> None:
+    """Lay ``value`` over the field at that dotted path."""
+    *way, last = field.split(".")
+    place = spec
+    for key in way:
+        inner = place.get(key)
+        if not isinstance(inner, dict):
+            inner = {"name": inner} if isinstance(inner, str) else {}
+        place[key] = inner = dict(inner)
+        place = inner
+    place[last] = value
+
+
+def description(
+    cluster_file: str | None,
+    lab: str | None,
+    *,
+    nodes: int | None = None,
+    pods: int | None = None,
+    underlay: str | None = None,
+    fabric: str | None = None,
+    cni: str | None = None,
+    settings: tuple[str, ...] = (),
+) -> ClusterSpec:
+    """Make the checked description from a cluster file (a path or a part's name) and flags. Raises BadInput."""
+    name: str | None = None
+    spec: dict[str, Any] = {}
+    if cluster_file is not None:
+        path = Path(cluster_file)
+        name, spec = read_cluster_file(path if path.exists() else parts.find("cluster", cluster_file).path)
+    spec = dict(spec)  # a copy, to lay flags over
+    if nodes is not None:
+        if nodes < 1:
+            raise BadInput("--nodes", nodes, "at least 1")
+        spec["nodes"] = {"controlPlane": 1, "workers": nodes - 1}
+    for field, value in (("pods.perNode", pods), ("underlay.name", underlay), ("fabric.name", fabric), ("cni", cni)):
+        if value is not None:
+            _set(spec, field, value)
+    for setting in settings:
+        field, equals, text = setting.partition("=")
+        if not equals or not field:
+            raise BadInput("--set", setting, "FIELD=VALUE, such as network.pods=10.0.0.0/16")
+        try:
+            _set(spec, field.removeprefix("spec."), yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise BadInput("--set", setting, "a value that YAML understands") from None
+    return describe(spec, lab or name)

@@ -1,0 +1,141 @@
+"""From a description to all that will be built, as plain values: the last step before the kernel is touched."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from mininet.topo import Topo
+
+from mininetes import parts
+from mininetes.agents.cni import installation
+from mininetes.agents.cni.configuration import NetworkConfiguration
+from mininetes.cluster.underlay import Underlay, add_outside, read_topo, topo_class
+from mininetes.errors import BadInput
+from mininetes.kernel.netstate import NetState
+from mininetes.spec import ClusterSpec
+from mininetes.testbed.fabric import FabricNode, FabricView, plan_of
+
+
+@dataclass(frozen=True)
+class PodPlan:
+    """A ready-made pod: its name, its node, and the port on which its responder answers."""
+
+    name: str
+    node: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that will be built for one description. Pure to make: `draw` reads files, and no kernel state."""
+
+    spec: ClusterSpec
+    topo: Topo
+    underlay: Underlay
+    view: FabricView
+    connects_nodes: bool
+    states: Mapping[str, NetState]
+    """What each host's namespace gets of the fabric."""
+    cni_template: Path
+    cni: NetworkConfiguration
+    plugins: Mapping[str, Path]
+    pods: tuple[PodPlan, ...]
+    hashes: Mapping[str, str]
+    """sha256 of each part that went in, by kind and name."""
+
+    def conf_values(self, node: str) -> dict[str, str]:
+        """The placeholders' values of a node's CNI configuration."""
+        subnets = {each.name: each.pod_subnet for each in self.view.nodes}
+        return {"POD_CIDR": str(subnets[node]), "POD_NETWORK": str(self.spec.network.pods), "NODE_NAME": node}
+
+    @property
+    def masquerades_to_nodes(self) -> bool:
+        """Whether the configuration translates what pods send to other nodes' addresses."""
+        first = self.cni.plugins[0]
+        excluded = [IPv4Network(each) for each in first.get("ipMasqExclude", []) if "$" not in str(each)]
+        covered = any(self.spec.network.nodes.subnet_of(each) for each in excluded)
+        return bool(first.get("ipMasq")) and not covered
+
+
+def draw(spec: ClusterSpec) -> Blueprint:
+    """Check everything that can be checked before something is built. Raises BadInput."""
+    spec.check()
+    found = {
+        "underlay": parts.find("underlay", spec.underlay_name),
+        "fabric": parts.find("fabric", spec.fabric.name),
+        "cni": parts.find("cni", spec.cni),
+    }
+    topo = _topo(spec, found["underlay"])
+    underlay = read_topo(topo)
+    view = _view(spec, underlay)
+    fabric = found["fabric"].module()
+    if spec.fabric.parameters:
+        raise BadInput("spec.fabric.parameters", spec.fabric.parameters, f"none: fabric {spec.fabric.name} takes none")
+    states = plan_of(fabric, spec.fabric.name, view)
+    plugins = installation.find_plugins(parts.folders("cni"))
+    cni = installation.check(found["cni"].path, plugins)
+    pods = [
+        PodPlan(f"{n.name}-{i}", n.name, spec.pods.port) for n in spec.nodes for i in range(1, spec.pods.per_node + 1)
+    ]
+    return Blueprint(
+        spec=spec,
+        topo=topo,
+        underlay=underlay,
+        view=view,
+        connects_nodes=fabric.CONNECTS_NODES,
+        states=states,
+        cni_template=found["cni"].path,
+        cni=cni,
+        plugins=plugins,
+        pods=tuple(pods),
+        hashes={f"{part.kind}/{part.path.name}": part.sha256 for part in found.values()},
+    )
+
+
+def _topo(spec: ClusterSpec, part: parts.Part) -> Topo:
+    """Make the underlay's Topo with the description's nodes. Raises BadInput."""
+    cls = topo_class(part.module(), part.name)
+    known = set(inspect.signature(cls.build).parameters) - {"self"}
+    parameters = spec.underlay.parameters if spec.underlay is not None else {}
+    for key in parameters:
+        if key not in known - {"nodes", "network", "gateway"}:
+            right = ", ".join(sorted(known - {"nodes", "network", "gateway"})) or "none"
+            raise BadInput(f"spec.underlay.parameters.{key}", None, f"unknown parameter of {part.name}; known: {right}")
+    names = [node.name for node in spec.nodes]
+    try:
+        topo = cls(nodes=names, network=str(spec.network.nodes), gateway=True, **parameters)
+    except (ValueError, TypeError, IndexError) as wrong:
+        raise BadInput(f"underlay {part.name}", None, str(wrong)) from None
+    clash = sorted(set(names) & (set(topo.nodes()) - {n for n in names if topo.nodeInfo(n).get("role") == "node"}))
+    if clash:
+        raise BadInput("spec.nodes", clash[0], f"a name that underlay {part.name} does not use itself")
+    if spec.outside.clients:
+        add_outside(topo, spec.outside.clients)
+    return topo
+
+
+def _view(spec: ClusterSpec, underlay: Underlay) -> FabricView:
+    plan = spec.plan
+    nodes = []
+    for number, node in enumerate(spec.nodes, start=1):
+        host = underlay.hosts.get(node.name)
+        if host is None or host.role != "node":
+            raise BadInput(
+                f"underlay {spec.underlay_name}", node.name, "a host with role='node' for each node asked for"
+            )
+        if host.address not in plan.nodes:
+            raise BadInput(
+                f"underlay: {node.name}: ip", str(host.address), f"an address of spec.network.nodes ({plan.nodes})"
+            )
+        nodes.append(FabricNode(node.name, host.address, host.interfaces[0].device, plan.pod_subnet(number)))
+    for host in underlay.hosts.values():
+        for each in host.interfaces:
+            for field, network in (("pods", plan.pods), ("services", plan.services)):
+                if each.address is not None and each.address.network.overlaps(network):
+                    place = f"underlay: {host.name}: ip"
+                    raise BadInput(place, str(each.address), f"outside spec.network.{field} ({network})")
+    return FabricView(tuple(nodes), underlay, plan.pods)

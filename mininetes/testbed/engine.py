@@ -1,0 +1,141 @@
+"""The engine of a lab: the process that builds a cluster, answers its control socket, and ends it.
+
+Entry of `mininetes up` (`serve`); experiments run the same engine around their own work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mininetes import parts
+from mininetes.errors import MininetesError
+from mininetes.lab.engine_side import InitSocket
+from mininetes.spec import ClusterSpec
+from mininetes.testbed import control
+from mininetes.testbed.blueprint import draw
+from mininetes.testbed.testbed import Testbed
+
+log = logging.getLogger("mininetes")
+
+
+class Reporter:
+    """Tells the launcher what goes on: one JSON object a line, until `close`."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def say(self, **event: Any) -> None:
+        """Send one event. A launcher that has gone is no error: it no longer listens."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._fd, json.dumps(event).encode() + b"\n")
+
+    def close(self) -> None:
+        """Nothing more will be said. May be called twice."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def start_logging(fd: int | None) -> None:
+    """Send the log to the state folder's file (or stderr), one line an event, with the time in seconds."""
+    stream = os.fdopen(fd, "w", buffering=1) if fd is not None else sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(created).3f %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def phase(name: str) -> None:
+    """Log that a phase of the lab's life begins: bring-up, run, tear-down."""
+    log.info("phase %s", name)
+
+
+@contextlib.asynccontextmanager
+async def running(config: Mapping[str, Any], channel: socket.socket, reporter: Reporter) -> AsyncIterator[Testbed]:
+    """Bring up the cluster of ``config["spec"]``, answer the control socket, and tear down in the end.
+
+    The block is cancelled (as asyncio cancels) when PID 1 asks for the end.
+    """
+    parts.use([Path(folder) for folder in config.get("parts", [])])
+    init = InitSocket(channel)
+    phase("bring-up")
+    testbed = Testbed(draw(ClusterSpec.model_validate(config["spec"])), init)
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+
+    def hear() -> None:
+        init.hear()
+        if init.end_asked:
+            loop.remove_reader(init.fileno())
+            task.cancel()
+
+    try:
+        await testbed.bring_up(lambda step: reporter.say(step=step), lambda: loop.add_reader(init.fileno(), hear))
+        server = None
+        if "control" in config["fds"]:
+            listener = socket.socket(fileno=config["fds"]["control"])
+            server = await asyncio.start_unix_server(control.answering(testbed), sock=listener)
+        phase("run")
+        try:
+            yield testbed
+        finally:
+            phase("tear-down")
+            if server is not None:
+                server.close()
+    finally:
+        loop.remove_reader(init.fileno())
+        await testbed.close()
+        log.info("torn down")
+
+
+def run_engine(
+    config: Mapping[str, Any], channel: socket.socket, work: Callable[[Testbed, Reporter], Awaitable[int]]
+) -> int:
+    """Run a lab's engine to its end around ``work`` and return the exit status."""
+    fds = config["fds"]
+    start_logging(fds.get("log"))
+    reporter = Reporter(fds.get("report"))
+
+    async def main() -> int:
+        async with running(config, channel, reporter) as testbed:
+            return await work(testbed, reporter)
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        return 0
+    except MininetesError as failed:
+        log.error("%s", failed)
+        reporter.say(error=str(failed), status=failed.exit_status)
+        return failed.exit_status
+    except Exception as failed:
+        log.exception("the engine failed")
+        text = traceback.format_exc() if config.get("debug") else f"{type(failed).__name__}: {failed}"
+        reporter.say(error=text, status=1)
+        return 1
+
+
+async def _stay(testbed: Testbed, reporter: Reporter) -> int:
+    """Say that the cluster is ready, and stay until PID 1 asks for the end."""
+    reporter.say(ready=testbed.status())
+    reporter.close()
+    await asyncio.Event().wait()
+    return 0
+
+
+def serve(config: Mapping[str, Any], channel: socket.socket) -> int:
+    """The engine of `mininetes up`."""
+    return run_engine(config, channel, _stay)

@@ -1,0 +1,47 @@
+"""The standard measurements of a running cluster: who reaches whom, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mininetes.errors import BadInput
+from mininetes.probes.matrix import ReachabilityMatrix
+from mininetes.probes.outcomes import Sample
+from mininetes.probes.pacing import Pacing
+from mininetes.probes.reachability import SweepOptions
+from mininetes.probes.vantage import Flow, Protocol, Vantage, all_pairs
+from mininetes.testbed.testbed import Testbed
+
+
+async def reachability(
+    testbed: Testbed, *, protocol: Protocol = "icmp", options: SweepOptions | None = None
+) -> ReachabilityMatrix:
+    """Measure every pair of nodes and pods, and hold it against the description.
+
+    UDP and TCP ask the pods' responders, so that only pods are targets then.
+    """
+    ends = testbed.vantages("node", "pod")
+    targets = ends if protocol == "icmp" else [each for each in ends if each.kind == "pod"]
+    port = 0 if protocol == "icmp" else testbed.spec.pods.port
+    flows = all_pairs(ends, targets, protocol=protocol, port=port)
+    outcomes = await testbed.prober.sweep(flows, options)
+    return ReachabilityMatrix.compare(outcomes, lambda flow: testbed.expect(flow.source, flow.target))
+
+
+def latency_flows(testbed: Testbed) -> list[Flow]:
+    """From each node's first pod: to its second one, and to the first pod of the next node."""
+    by_node: dict[str, list[Vantage]] = {}
+    for pod in testbed.vantages("pod"):
+        by_node.setdefault(pod.node, []).append(pod)
+    first = [pods[0] for pods in by_node.values()]
+    flows = [Flow(pods[0], pods[1]) for pods in by_node.values() if len(pods) > 1]
+    flows += [Flow(pod, first[(index + 1) % len(first)]) for index, pod in enumerate(first) if len(first) > 1]
+    return [flow for flow in flows if testbed.expect(flow.source, flow.target).reached]
+
+
+async def latency(testbed: Testbed, pacing: Pacing | None = None, flows: Sequence[Flow] | None = None) -> list[Sample]:
+    """Measure latency along these flows, or along `latency_flows`. Raises BadInput when there are none."""
+    wanted = list(flows) if flows is not None else latency_flows(testbed)
+    if not wanted:
+        raise BadInput("spec.pods.perNode", testbed.spec.pods.per_node, "at least 2 pods that can reach each other")
+    return await testbed.prober.latency(wanted, pacing)

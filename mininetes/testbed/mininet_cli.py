@@ -1,0 +1,43 @@
+"""Mininet's command line on a running cluster, in a process of its own inside the lab.
+
+``python -m mininetes.testbed.mininet_cli``; reads commands from standard input. Its Mininet objects
+are made from the same description as the engine's, on the namespaces that are there, so that
+``node1 ip route``, ``pingall``, ``link node1 s1 down`` or ``py net`` work as ever. Leaving it
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # Mininet imports distutils
+
+from mininet.cli import CLI  # noqa: E402
+from mininet.log import setLogLevel  # noqa: E402
+
+from mininetes.cluster.net import ClusterNet  # noqa: E402
+from mininetes.spec import ClusterSpec  # noqa: E402
+from mininetes.testbed.blueprint import draw  # noqa: E402
+from mininetes.testbed.testbed import ATTACH_FILE  # noqa: E402
+
+
+def attach() -> ClusterNet:
+    """The running cluster as a Mininet network; changes nothing in the kernel. Raises OSError outside a lab."""
+    with open(ATTACH_FILE) as file:
+        facts = json.load(file)
+    blueprint = draw(ClusterSpec.model_validate(facts["spec"]))
+    return ClusterNet(blueprint.topo, blueprint.underlay, facts["holders"])
+
+
+def main() -> None:
+    """Run the command line until ``exit`` or the end of standard input."""
+    setLogLevel("info")
+    net = attach()
+    CLI(net, stdin=sys.stdin)
+    net.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""From a description to an engine's configuration: the checks that come before anything is built."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mininetes import parts
+from mininetes.kernel import features
+from mininetes.kernel.feature_table import PROGRAMS
+from mininetes.spec import ClusterSpec
+from mininetes.testbed.blueprint import Blueprint, draw
+
+
+def checked(spec: ClusterSpec) -> Blueprint:
+    """Draw the blueprint, and see that the kernel has what it needs. Raises BadInput or MissingFeature."""
+    blueprint = draw(spec)
+    absent = [program.name for program in PROGRAMS if program.required and shutil.which(program.name) is None]
+    if absent:
+        features.require(absent)
+    if not Path("/proc/sys/net/bridge").exists():
+        features.require(["br_netfilter"])
+    if blueprint.underlay.needs_netem:
+        features.require(["netem"])
+    if any(cable.shape.bw is not None for cable in blueprint.underlay.cables):
+        features.require(["htb"])
+    return blueprint
+
+
+def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
+    """What the engine of this cluster is started with."""
+    return {
+        "spec": spec.model_dump(mode="json", by_alias=True),
+        "parts": [str(Path(folder)) for folder in parts.used()],
+        "summary": {"nodes": len(spec.nodes), "underlay": spec.underlay_name, "fabric": spec.fabric.name},
+        **more,
+    }

@@ -1,0 +1,205 @@
+"""What commands print for people: progress, topology, nodes and pods, matrices."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mininetes.probes.matrix import ReachabilityMatrix
+from mininetes.testbed.blueprint import Blueprint
+
+console = Console(highlight=False, soft_wrap=True)
+MOST_MISMATCHES = 20
+
+
+def table(title: str | None, *columns: str) -> Table:
+    """A table in the style of all of them."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in columns:
+        made.add_column(column.upper(), no_wrap=True)
+    return made
+
+
+def progress(step: str) -> None:
+    """One step of the bring-up, on a terminal only."""
+    if sys.stderr.isatty():
+        click.echo(f"  . {step}", err=True)
+
+
+def topology(status: Mapping[str, Any]) -> Text:
+    """The cluster as a tree: the underlay's hosts, and the pods on their nodes."""
+    drawing = Text()
+    drawing.append(f"{status['name']}", style="bold")
+    drawing.append(f"  underlay {status['underlay']}, fabric {status['fabric']}, CNI {status['cni']}\n")
+    nodes = [host for host in status["hosts"] if host["podSubnet"]]
+    others = [host for host in status["hosts"] if not host["podSubnet"]]
+    for index, host in enumerate([*nodes, *others]):
+        last = index == len(nodes) + len(others) - 1
+        branch = "└─ " if last else "├─ "
+        drawing.append(branch)
+        drawing.append(f"{host['name']:<9}", style="bold cyan" if host["podSubnet"] else "cyan")
+        subnet = f"  pods {host['podSubnet']}" if host["podSubnet"] else ""
+        drawing.append(f" {host['address']:<15} {host['role']:<13}{subnet}\n")
+        pods = [pod for pod in status["pods"] if pod["node"] == host["name"]]
+        for place, pod in enumerate(pods[:8]):
+            stem = "   " if last else "│  "
+            twig = "└─ " if place == len(pods) - 1 else "├─ "
+            drawing.append(f"{stem}{twig}{'pod/' + pod['name']:<14} {pod['address']}\n")
+        if len(pods) > 8:
+            drawing.append(f"{'   ' if last else '│  '}└─ and {len(pods) - 8} more pods\n")
+    return drawing
+
+
+def ready(status: Mapping[str, Any], output: str, *, hints: bool = True) -> None:
+    """What `up` says in the end."""
+    if output == "json":
+        click.echo(json.dumps(status, indent=2))
+        return
+    console.print(topology(status), end="")
+    console.print(f"ready after {status['readySeconds']:.2f} s", style="green")
+    if hints:
+        name = status["name"]
+        first = next((pod for pod in status["pods"]), None)
+        console.print("\nLook around:")
+        for command in (
+            "mininetes exec node1 -- ip route" if any(h["name"] == "node1" for h in status["hosts"]) else "",
+            f"mininetes shell pod/{first['name']}" if first else "",
+            "mininetes probe reachability",
+            f"mininetes down {name}",
+        ):
+            if command:
+                console.print(f"  {command}")
+
+
+def labs(rows: Sequence[Mapping[str, Any]], output: str) -> None:
+    """What `ls` says."""
+    if output == "json":
+        click.echo(json.dumps(list(rows), indent=2))
+        return
+    if not rows:
+        click.echo("no lab is up: 'mininetes up' starts one", err=True)
+        return
+    listing = table(None, "name", "nodes", "underlay", "fabric", "up for", "pid")
+    for row in rows:
+        age = time.time() - float(row["started"] or time.time())
+        facts = (
+            row["name"],
+            row.get("nodes", ""),
+            row.get("underlay", ""),
+            row.get("fabric", ""),
+            f"{age:.0f} s",
+            row["pid"],
+        )
+        listing.add_row(*(str(fact) for fact in facts))
+    console.print(listing)
+
+
+def hosts(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Nodes and the rest of the underlay, one a line."""
+    listing = table(None, "host", "role", "address", "mac", "pod subnet")
+    for row in rows:
+        listing.add_row(row["name"], row["role"], row["address"], row["mac"] or "", row["podSubnet"] or "")
+    return listing
+
+
+def pods(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Pods, one a line."""
+    listing = table(None, "pod", "node", "address", "port")
+    for row in rows:
+        listing.add_row(row["name"], row["node"], row["address"], str(row["port"]))
+    return listing
+
+
+def status(facts: Mapping[str, Any]) -> None:
+    """What `status` says."""
+    console.print(
+        f"[bold]{facts['name']}[/bold]  underlay {facts['underlay']}, fabric {facts['fabric']}, CNI {facts['cni']}\n"
+    )
+    console.print(hosts(facts["hosts"]))
+    if facts["pods"]:
+        console.print()
+        console.print(pods(facts["pods"]))
+    console.print()
+    if not facts["drift"]:
+        console.print("no drift: addresses, routes and sysctls are as declared", style="green")
+    for host, changes in facts["drift"].items():
+        for change in changes:
+            console.print(f"drift on {host}: to {change}", style="red")
+
+
+def blueprint(drawn: Blueprint, output: str) -> None:
+    """What `up --dry-run` says: everything that would be done to the kernel."""
+    listing: list[dict[str, Any]] = []
+    for name, host in drawn.underlay.hosts.items():
+        state = host.state().merged(drawn.states[name]) if name in drawn.states else host.state()
+        listing.append(
+            {
+                "host": name,
+                "role": host.role,
+                "addresses": [f"{address} dev {device}" for device, address in sorted(state.addresses)],
+                "routes": [str(route) for route in sorted(state.routes)],
+                "sysctls": dict(sorted(state.sysctls.items())),
+                "pods": [pod.name for pod in drawn.pods if pod.node == name],
+            }
+        )
+    cables = [[f"{end.owner}:{end.device}" for end in cable.ends] for cable in drawn.underlay.cables]
+    if output == "json":
+        whole = {
+            "switches": list(drawn.underlay.switches),
+            "links": cables,
+            "hosts": listing,
+            "cni": drawn.cni.to_json(),
+        }
+        click.echo(json.dumps(whole, indent=2))
+        return
+    for switch in drawn.underlay.switches:
+        click.echo(f"bridge {switch}")
+    for first, second in cables:
+        click.echo(f"link {first} - {second}")
+    for each in listing:
+        click.echo(f"host {each['host']} ({each['role']})")
+        for kind in ("addresses", "routes"):
+            for line in each[kind]:
+                click.echo(f"  {'ip address add' if kind == 'addresses' else 'ip route replace'} {line}")
+        for key, value in each["sysctls"].items():
+            click.echo(f"  sysctl net.{key.replace('/', '.')}={value}")
+        for pod in each["pods"]:
+            click.echo(f"  pod {pod}: network namespace, CNI ADD by {', '.join(drawn.cni.types)}")
+
+
+def matrix(measured: ReachabilityMatrix, title: str = "Who reaches whom") -> None:
+    """A reachability matrix, its summary, and every mismatch by name."""
+    console.print(measured.table(title))
+    console.print(measured.summary(), style="green" if measured.holds else "bold red")
+    for cell in measured.mismatches[:MOST_MISMATCHES]:
+        console.print(f"  {cell}", markup=False)
+    if len(measured.mismatches) > MOST_MISMATCHES:
+        console.print(f"  and {len(measured.mismatches) - MOST_MISMATCHES} more: -o json lists them all")
+
+
+def results(folder: Path, figures: Sequence[Path], seconds: float) -> None:
+    """Where a run's results are, and how to look around next."""
+    console.print(f"\n[bold]Results[/bold] of {seconds:.1f} s in {folder}/")
+    console.print("  rows.jsonl      every measured value, one a line")
+    console.print("  context.json    what it ran on")
+    for path in figures:
+        console.print(f"  {path.name:<15} {path.with_suffix('.svg').name}")
+    console.print("\nThe lab is gone. To look around in one that stays:")
+    for command, meaning in (
+        ("mininetes up", "three nodes, four pods each"),
+        ("mininetes exec node1 -- ip route", "a node's routes; bridge link, ip netns, ..."),
+        ("mininetes exec pod/node1-1 -- ping -c 3 10.244.2.2", "from a pod to a pod on node2"),
+        ("mininetes shell --mininet", "Mininet's command line"),
+        ("mininetes up --fabric none --lab islands", "the same without routes between nodes"),
+        ("mininetes down --all", "gone without a trace"),
+    ):
+        console.print(f"  {command:<52} {meaning}", style=None)

@@ -1,0 +1,197 @@
+"""A running cluster, inside its lab: bring-up, what is there, probes, and the look for drift."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mininetes.agents.cni import installation
+from mininetes.agents.cni.runtime import CniRuntime
+from mininetes.cluster.net import ClusterNet
+from mininetes.cluster.underlay import GATEWAY
+from mininetes.errors import MininetesError
+from mininetes.kernel import applier
+from mininetes.kernel.netstate import Change
+from mininetes.lab.engine_side import InitSocket
+from mininetes.lab.filesystem import node_path
+from mininetes.probes.matrix import Expectation
+from mininetes.probes.responder_client import Responder, ServedPort
+from mininetes.probes.sender import Prober
+from mininetes.probes.vantage import Target, Vantage
+from mininetes.testbed import pods
+from mininetes.testbed.blueprint import Blueprint
+from mininetes.testbed.expectation import expect
+
+log = logging.getLogger("mininetes")
+
+POD_WORKERS = 4
+"""Pods that are made at the same time: the kernel makes links one by one in any case."""
+
+ATTACH_FILE = "/run/mininetes/cluster.json"
+"""In the lab: what a second process needs to work with the running network (the Mininet command line)."""
+
+
+class Testbed:
+    """A cluster in this lab. Make one, `bring_up` once, use it, `close`.
+
+    Everything it makes is owned by the lab's namespaces: closing stops its helpers, and the kernel
+    takes away the rest with the lab.
+    """
+
+    def __init__(self, blueprint: Blueprint, init: InitSocket) -> None:
+        self.blueprint = blueprint
+        self.spec = blueprint.spec
+        self._init = init
+        self._workers = ThreadPoolExecutor(POD_WORKERS, thread_name_prefix="pods")
+        self.net: ClusterNet | None = None
+        self.pods: dict[str, pods.Pod] = {}
+        self.prober = Prober()
+        self._responder: Responder | None = None
+        self._runtimes: dict[str, CniRuntime] = {}
+        self.ready_s: float | None = None
+        """How long `bring_up` took."""
+
+    async def bring_up(
+        self, progress: Callable[[str], None] = lambda _: None, nodes_held: Callable[[], None] = lambda: None
+    ) -> None:
+        """Build all of it and return when it is ready: the first probe of every pair gets through.
+
+        ``progress`` is told each step; ``nodes_held`` is called once PID 1 is no longer asked for
+        anything, so that its socket is free for other messages. Raises MininetesError that names the step which failed.
+        """
+        start = time.monotonic()
+        progress("nodes and links")
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._workers, self._make_network)
+        nodes_held()
+        progress(f"fabric {self.spec.fabric.name}")
+        await loop.run_in_executor(self._workers, self._apply_fabric)
+        progress(f"{len(self.blueprint.pods)} pods")
+        self._responder = await Responder.start()
+        await self._make_pods()
+        self.ready_s = time.monotonic() - start
+        log.info("ready after %.2f s", self.ready_s)
+
+    def _make_network(self) -> None:
+        underlay = self.blueprint.underlay
+        names = list(underlay.hosts)
+        holders = dict(zip(names, self._init.hold_nodes(names), strict=True))
+        self.net = ClusterNet(self.blueprint.topo, underlay, holders)
+        self.net.realize()
+        hosts_file = "".join(f"{host.address}\t{host.name}\n" for host in underlay.hosts.values())
+        for name in names:
+            with open(node_path(name, "/etc/hosts"), "w") as file:
+                file.write(f"127.0.0.1\tlocalhost\n{hosts_file}")
+        for node in self.spec.nodes:
+            values = self.blueprint.conf_values(node.name)
+            installation.install(node.name, self.blueprint.cni_template, values, self.blueprint.plugins)
+            self._runtimes[node.name] = CniRuntime(node.name, holders[node.name])
+        with open(ATTACH_FILE, "w") as file:
+            json.dump({"spec": self.spec.model_dump(mode="json", by_alias=True), "holders": holders}, file)
+
+    def _network(self) -> ClusterNet:
+        if self.net is None:
+            raise MininetesError("the cluster is not up")
+        return self.net
+
+    def _apply_fabric(self) -> None:
+        net = self._network()
+        for host, state in self.blueprint.states.items():
+            for change in applier.apply(net.netns(host), state):
+                log.info("%s: %s", host, change)
+
+    async def _make_pods(self) -> None:
+        # One node's pods one after the other, so that addresses follow names; nodes side by side.
+        turn = asyncio.Semaphore(POD_WORKERS)
+        await asyncio.gather(*(self._make_pods_of(node.name, turn) for node in self.spec.nodes))
+
+    async def _make_pods_of(self, node: str, turn: asyncio.Semaphore) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._responder is not None
+        for plan in self.blueprint.pods:
+            if plan.node != node:
+                continue
+            async with turn:
+                pod = await loop.run_in_executor(self._workers, pods.create, plan, self._runtimes[node])
+            self.pods[pod.name] = pod
+            ports = [ServedPort(pod.port, "TCP"), ServedPort(pod.port, "UDP")]
+            await self._responder.serve(pod.name, node=pod.node, netns=pod.netns, ports=ports)
+
+    def drift(self) -> Mapping[str, list[Change]]:
+        """What differs between the kernel and what underlay and fabric declared; hosts without drift are left out."""
+        net = self._network()
+        found = {}
+        for host, description in self.blueprint.underlay.hosts.items():
+            state = description.state().merged(self.blueprint.states.get(host, applier.NOTHING))
+            changes = applier.drift(net.netns(host), state)
+            if changes:
+                found[host] = changes
+        return found
+
+    def _pods_in_order(self) -> list[pods.Pod]:
+        """The pods as the blueprint has them, however they came up."""
+        return [self.pods[plan.name] for plan in self.blueprint.pods if plan.name in self.pods]
+
+    def vantages(self, *kinds: str) -> list[Vantage]:
+        """Where probes can start and end, nodes first: of these kinds, or all ("node", "pod", "outside")."""
+        net = self._network()
+        underlay = self.blueprint.underlay
+        found = [Vantage(n.name, "node", n.name, str(n.address), net.netns(n.name)) for n in self.blueprint.view.nodes]
+        found += [Vantage(f"pod/{p.name}", "pod", p.node, p.address, p.netns) for p in self._pods_in_order()]
+        found += [
+            Vantage(host.name, "outside", "", str(host.address), net.netns(host.name))
+            for host in underlay.with_role("client")
+        ]
+        return [each for each in found if not kinds or each.kind in kinds]
+
+    def expect(self, source: Vantage, target: Target) -> Expectation:
+        """What the description says of one pair of nodes and pods."""
+        return expect(
+            source,
+            target,
+            connects_nodes=self.blueprint.connects_nodes,
+            masquerades_to_nodes=self.blueprint.masquerades_to_nodes,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What is there, as plain JSON: nodes with their addresses, pods with theirs, the rest of the underlay."""
+        net = self._network()
+        subnets = {each.name: str(each.pod_subnet) for each in self.blueprint.view.nodes}
+        roles = {node.name: node.role for node in self.spec.nodes}
+        hosts = [
+            {
+                "name": host.name,
+                "role": roles.get(host.name, host.role),
+                "address": str(host.address),
+                "mac": host.interfaces[0].mac,
+                "podSubnet": subnets.get(host.name),
+                "pid": net.holders[host.name],
+            }
+            for host in self.blueprint.underlay.hosts.values()
+        ]
+        return {
+            "name": self.spec.name,
+            "underlay": self.spec.underlay_name,
+            "fabric": self.spec.fabric.name,
+            "cni": self.spec.cni,
+            "readySeconds": self.ready_s,
+            "hosts": hosts,
+            "pods": [
+                {"name": p.name, "node": p.node, "address": p.address, "port": p.port, "netns": p.netns}
+                for p in self._pods_in_order()
+            ],
+            "gateway": GATEWAY if GATEWAY in self.blueprint.underlay.hosts else None,
+        }
+
+    async def close(self) -> None:
+        """Stop prober and responder. May be called twice."""
+        await self.prober.close()
+        if self._responder is not None:
+            await self._responder.close()
+            self._responder = None
+        self._workers.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,130 @@
+#!/bin/bash
+# Set-up for Debian 12 and 13, Ubuntu 22.04 and 24.04: system packages that are missing, a virtual
+# environment in .venv, this package in it. Used by make, by the Vagrantfile and by CI alike.
+# A second call finds .setup-stamp as it left it, installs nothing and asks the network for nothing.
+# Exit status: 0 done, 3 something is missing that cannot be had.
+set -euo pipefail
+export LC_ALL=C
+
+PACKAGES=(
+    mininet                              # without Open vSwitch, which it recommends: switches are Linux bridges
+    python3-venv python3-setuptools      # setuptools: Mininet imports distutils, which Python 3.12 dropped
+    iproute2 iptables nftables ipset conntrack ethtool bridge-utils net-tools util-linux procps
+    containernetworking-plugins
+    iputils-ping netcat-openbsd fping iperf3 tcpdump jq
+    gcc libc6-dev shellcheck
+)
+PYTHON=/usr/bin/python3 # the distribution's: Mininet belongs to it
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ROOT=$PWD
+STAMP=.setup-stamp
+STARTED=$SECONDS
+LOG=
+
+say() { printf 'set-up: %s\n' "$*"; }
+fail() {
+    printf 'set-up: %s\n' "$*" >&2
+    exit 3
+}
+
+# What the stamp holds: all that the virtual environment was made from, and where it is.
+fingerprint() {
+    cat setup.py scripts/provision.sh | cksum
+    readlink -f "$PYTHON"
+    printf '%s\n' "$ROOT"
+}
+
+is_set_up() {
+    [[ -r $STAMP && $(<"$STAMP") == "$(fingerprint)" ]] && venv_works
+}
+
+venv_works() {
+    [[ -x .venv/bin/mininetes ]] &&
+        (cd / && "$ROOT/.venv/bin/python" -I -c 'import mininetes, mininet' 2>/dev/null)
+}
+
+# Run a step quietly; if it fails, show all that it said, then one line that says what is wrong.
+step() { # step ERROR COMMAND...
+    local error=$1
+    shift
+    if ! "$@" >"$LOG" 2>&1 </dev/null; then
+        cat "$LOG" >&2
+        fail "$error"
+    fi
+}
+
+missing_packages() {
+    local installed package
+    installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null || true)
+    for package in "${PACKAGES[@]}"; do
+        [[ $'\n'$installed$'\n' == *$'\n'"installed $package"$'\n'* ]] || printf '%s\n' "$package"
+    done
+}
+
+install_packages() {
+    local missing as_root=()
+    command -v dpkg-query >/dev/null || fail "this is neither Debian nor Ubuntu; install by hand: ${PACKAGES[*]}"
+    mapfile -t missing < <(missing_packages)
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null ||
+            fail "missing packages, and neither root nor sudo to install them: ${missing[*]}"
+        sudo -v || fail "missing packages, and sudo refused to install them: ${missing[*]}"
+        as_root=(sudo)
+    fi
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    say "installing packages: ${missing[*]}"
+    step "apt-get update failed; still missing: ${missing[*]}" "${apt[@]}" update
+    step "apt-get could not install all of: ${missing[*]} (on Ubuntu they need the component universe)" \
+        "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+}
+
+# Where br_netfilter and ip_tables are modules, nothing else loads them; where they are not, nothing is to do.
+load_modules() {
+    [[ -e /proc/sys/net/bridge && -e /proc/net/ip_tables_names ]] && return 0
+    [[ -e /proc/modules ]] || return 0
+    local as_root=() name modprobe
+    modprobe=$(PATH=$PATH:/usr/sbin:/sbin command -v modprobe) || return 0
+    ((EUID == 0)) || as_root=(sudo -n)
+    for name in br_netfilter ip_tables; do
+        "${as_root[@]}" "$modprobe" -q "$name" 2>/dev/null || true
+    done
+    return 0 # what is still missing is named by mininetes doctor, with what needs it
+}
+
+make_venv() {
+    if [[ ! -e .venv/bin/pip ]] || ! grep -qF "$ROOT/.venv/" .venv/bin/pip ||
+        ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+        say "making .venv with $("$PYTHON" -V)"
+        step "$PYTHON could not make the virtual environment .venv" \
+            "$PYTHON" -m venv --clear --system-site-packages .venv
+    fi
+    say "installing mininetes and what it needs into .venv"
+    step "pip could not install mininetes into .venv (it needs the package index the first time)" \
+        .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+    venv_works || fail ".venv does not work: .venv/bin/python cannot import mininetes and mininet"
+}
+
+main() {
+    if is_set_up; then
+        load_modules
+        return
+    fi
+    [[ -w . && (! -e .venv || -w .venv) ]] ||
+        fail "$ROOT or its .venv cannot be written by $(id -un): run make setup as $(stat -c %U .venv 2>/dev/null || stat -c %U .)"
+    exec 9<setup.py
+    flock 9 # two calls at once: the second finds all done
+    if ! is_set_up; then
+        LOG=$(mktemp)
+        trap 'rm -f "$LOG"' EXIT
+        rm -f "$STAMP"
+        install_packages
+        make_venv
+        fingerprint >"$STAMP"
+        say "done in $((SECONDS - STARTED)) s"
+    fi
+    load_modules
+}
+
+main
