@@ -168,7 +168,7 @@ conf_get() {
 
 # cni_begin: reads the configuration and checks what every command needs. Sets CONF, CONF_TEXT, CONF_VERSION, CONF_NAME.
 cni_begin() {
-    CONF_TEXT='' CONF_VERSION=1.1.0 CONF_NAME=''
+    CONF_TEXT='' CONF_NAME=''
     IP_ADDRESS=() IP_GATEWAY=() ROUTE_DST=() ROUTE_GW=() ROUTE_MORE=() DNS='{}'
     declare -gA CONF=()
     [[ ${CNI_COMMAND-} == @(ADD|DEL|CHECK) ]] || rarely "$CNI_JSON" cni_other_command
@@ -408,7 +408,7 @@ cni_fail() {
     json_quote message "$2"
     json_quote details "${3-}"
     printf '{\n    "cniVersion": "%s",\n    "code": %d,\n    "msg": %s,\n    "details": %s\n}\n' \
-        "$CONF_VERSION" "$1" "$message" "$details"
+        "${CONF_VERSION-1.1.0}" "$1" "$message" "$details"
     exit 1
 }
 
@@ -427,6 +427,7 @@ cni_other_command() {
         VERSION) ;;
         *) fail 4 "CNI_COMMAND: \"$CNI_COMMAND\" is not known here" "$right" ;;
     esac
+    CONF_VERSION=1.1.0
     [[ -t 0 ]] || IFS= read -r -N 4194304 CONF_TEXT || :
     if [[ -n ${CONF_TEXT//[[:space:]]/} ]]; then
         json_parse CONF "$CONF_TEXT" || fail 6 "configuration: no JSON: $JSON_ERROR" 'one JSON object, or nothing'

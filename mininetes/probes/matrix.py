@@ -154,7 +154,8 @@ class ReachabilityMatrix:
         """Return the matrix as a table for a terminal: one by one, by node, or by kind, as it fits."""
         for label in (_by_name, _by_node, _by_kind):
             sources = list(dict.fromkeys(label(cell, True) for cell in self.cells))
-            targets = list(dict.fromkeys(label(cell, False) for cell in self.cells))
+            named = list(dict.fromkeys(label(cell, False) for cell in self.cells))
+            targets = [name for name in sources if name in named] + [name for name in named if name not in sources]
             if max(len(sources), len(targets), 0) <= largest:
                 break
         groups: dict[tuple[str, str], list[Cell]] = {}

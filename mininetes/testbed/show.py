@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mininetes.kernel.features import FeatureVerdict
 from mininetes.probes.matrix import ReachabilityMatrix
 from mininetes.testbed.blueprint import Blueprint
 
-console = Console(highlight=False, soft_wrap=True)
+_PIPED_WIDTH = None if sys.stdout.isatty() else 200
+console = Console(highlight=False, soft_wrap=True, width=_PIPED_WIDTH)
 MOST_MISMATCHES = 20
 
 
@@ -203,3 +205,29 @@ def results(folder: Path, figures: Sequence[Path], seconds: float) -> None:
         ("mininetes down --all", "gone without a trace"),
     ):
         console.print(f"  {command:<52} {meaning}", style=None)
+
+
+_VERDICT_STYLES = {"here": "green", "needs root": "yellow"}
+
+
+def doctor(verdicts: Sequence[FeatureVerdict]) -> None:
+    """What `doctor` says: the main job's needs first, then the rest, then what is only worth knowing."""
+    parts = (
+        ("Needed for the main job", [v for v in verdicts if v.required and v.kind != "information"]),
+        ("Needed for more", [v for v in verdicts if not v.required and v.kind != "information"]),
+        ("Worth knowing", [v for v in verdicts if v.kind == "information"]),
+    )
+    for title, rows in parts:
+        listing = table(title, "verdict", "feature", "needed for")
+        for row in rows:
+            style = _VERDICT_STYLES.get(row.verdict, "" if row.kind == "information" else "red")
+            verdict = row.detail if row.kind == "information" else row.verdict
+            listing.add_row(Text(verdict, style=style), row.name, row.needed_for)
+        console.print(listing)
+        console.print()
+    for row in parts[0][1]:
+        if not row.here:
+            console.print(f"{row.name}: {row.verdict}: {row.remedy}", style="bold red")
+    later = [row for row in parts[1][1] if not row.here]
+    for row in later:
+        console.print(f"{row.name}: {row.verdict}: {row.remedy}", style="dim")

@@ -29,7 +29,9 @@ TRANSIT = ip_network("100.64.0.0/16")
 class LeafSpine(Topo):
     """Nodes shared out evenly over leaves."""
 
-    def build(self, nodes=4, network="192.168.1.0/24", gateway=True, leaves=2, spines=2, bw=None, delay=None, loss=None):
+    def build(
+        self, nodes=4, network="192.168.1.0/24", gateway=True, leaves=2, spines=2, bw=None, delay=None, loss=None
+    ):
         """Describe it.
 
         ``nodes``: names, or how many; ``network``: divided among ``leaves`` racks. With ``gateway``
@@ -81,7 +83,8 @@ class LeafSpine(Topo):
             routes = [(destination, upward) for destination in remote]
             routes += [("0.0.0.0/0", upward)] if gateway and low != "gw" else []
             routes += [(str(net), [str(ends[low, up][2])]) for (other, up), net in ends.items() if other != low]
-            own = f"{parts[lower.index(low)][1]}/{parts[0].prefixlen}" if low != "gw" else f"{ends['gw', upper[0]][1]}/30"
+            rack = parts[lower.index(low)] if low != "gw" else None
+            own = f"{rack[1]}/{rack.prefixlen}" if rack else f"{ends['gw', upper[0]][1]}/30"
             self.addHost(low, role="router", ip=own, routes=routes)
         for up in upper:
             routes = [(str(part), [str(ends[f"leaf{rack + 1}", up][1])]) for rack, part in enumerate(parts)]

@@ -1,0 +1,44 @@
+"""doctor and validate: what this machine can do, and whether a cluster file is right."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from mininetes.cli.options import description, output_option
+from mininetes.errors import MissingFeature
+from mininetes.kernel import features
+
+
+@click.command("doctor", epilog="Example: mininetes doctor -o json")
+@output_option
+def doctor_command(output: str) -> int:
+    """Try every kernel feature and look for every program; status 3 when the main job lacks one."""
+    verdicts = features.check_all()
+    if output == "json":
+        click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
+    else:
+        from mininetes.testbed import show  # noqa: PLC0415
+
+        show.doctor(verdicts)
+    missing = any(verdict.required and not verdict.here for verdict in verdicts if verdict.kind != "information")
+    return MissingFeature.exit_status if missing else 0
+
+
+@click.command("validate", epilog="Example: mininetes validate my-cluster.yaml")
+@click.argument("cluster_file", metavar="CLUSTER.yaml")
+@output_option
+def validate_command(cluster_file: str, output: str) -> int:
+    """Check a cluster file as `up` would, and build nothing; status 2 when it is wrong."""
+    from mininetes.testbed.preflight import checked  # noqa: PLC0415
+
+    spec = description(cluster_file, None)
+    checked(spec)
+    if output == "json":
+        click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
+    else:
+        nodes, pods = len(spec.nodes), spec.pods.per_node
+        click.echo(f"{cluster_file} is valid: {nodes} nodes with {pods} pods each, fabric {spec.fabric.name}")
+    return 0
