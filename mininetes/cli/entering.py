@@ -43,9 +43,8 @@ def _become(argv: list[str]) -> NoReturn:
 
 
 def _path() -> str:
-    """The caller's PATH with the system's own folders, which an ordinary user's may lack."""
-    folders = os.environ.get("PATH", "").split(":")
-    return ":".join([*folders, *(each for each in ("/usr/local/sbin", "/usr/sbin", "/sbin") if each not in folders)])
+    """The caller's PATH, which `main` has completed, with the node's CNI plugins for those who call them by hand."""
+    return f"{os.environ.get('PATH', '')}:/opt/cni/bin"
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True},

@@ -7,10 +7,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -92,14 +90,18 @@ def _ignoring_interrupts() -> Iterator[None]:
 @click.command("down", epilog="Example: mininetes down lab1")
 @click.argument("name", required=False)
 @click.option("--all", "every", is_flag=True, help="End all labs of this user.")
-def down_command(name: str | None, every: bool) -> int:
+@output_option
+def down_command(name: str | None, every: bool, output: str) -> int:
     """End a lab and all that is in it."""
     if name is not None and every:
         raise BadInput("--all", name, "either a name or --all")
     labs = state.labs() if every else [state.find(name)]
     for lab in labs:
         end_lab(lab)
-        click.echo(f"{lab.name} is gone")
+        if output == "text":
+            click.echo(f"{lab.name} is gone")
+    if output == "json":
+        click.echo(json.dumps([lab.name for lab in labs]))
     return 0
 
 
@@ -145,11 +147,3 @@ def status_command(name: str | None, lab: str | None, output: str) -> int:
     else:
         show.status(status)
     return 1 if status["drift"] else 0
-
-
-def results_folder(path: str) -> Path:
-    """The absolute form of a folder for results."""
-    return Path(path).absolute()
-
-
-__all__ = ["down_command", "ls_command", "status_command", "sys", "up_command"]

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import secrets
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,8 +56,12 @@ def plan(experiment: Experiment, seed: int, lab_name: str) -> list[tuple[dict[st
     return cells
 
 
-def run(experiment: Experiment, out: Path | None, *, seed: int, progress: Callable[[str], None]) -> Finished:
+def run(
+    experiment: Experiment, out: Path | None, *, seed: int, progress: Callable[[str], None], quiet: bool = False
+) -> Finished:
     """Run every cell, each in a fresh lab; write rows as cells finish, context and figures in the end.
+
+    With ``quiet`` nothing that the experiment shows is printed.
 
     Raises BadInput before anything is built, MininetesError when a cell's lab fails; rows of the
     cells before it are kept.
@@ -70,7 +75,7 @@ def run(experiment: Experiment, out: Path | None, *, seed: int, progress: Callab
         machine = helpers.submit(context.machine)
         drawing = helpers.submit(_warm_up_drawing)
         for cell, spec in cells:
-            event = _run_cell(experiment, cell, spec, folder, progress)
+            event = _run_cell(experiment, cell, spec, folder, progress, quiet=quiet)
             holds = holds and event["holds"]
             hashes |= event["parts"]
         _write_context(folder, experiment, machine, start, seed, hashes, load_before)
@@ -119,7 +124,13 @@ def _rows_file(folder: Path) -> Iterator[int]:
 
 
 def _run_cell(
-    experiment: Experiment, cell: dict[str, Any], spec: ClusterSpec, folder: Path, progress: Callable[[str], None]
+    experiment: Experiment,
+    cell: dict[str, Any],
+    spec: ClusterSpec,
+    folder: Path,
+    progress: Callable[[str], None],
+    *,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Run one cell in a lab of its own and return the engine's last report."""
     config = engine_config(spec, experiment=str(experiment.part.path), cell=cell, repetition=0)
@@ -127,7 +138,7 @@ def _run_cell(
         _rows_file(folder) as rows,
         Supervised(spec.name, "mininetes.experiments.engine:main", config, fds={"rows": rows}) as supervised,
     ):
-        lab = supervised.start(stdout=1, stderr=2)
+        lab = supervised.start(stdout=subprocess.DEVNULL if quiet else 1, stderr=2)
         finished = None
         for event in supervised.events():
             if "step" in event:

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000

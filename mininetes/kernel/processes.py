@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import os
 import subprocess
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mininetes.errors import MininetesError
+from mininetes.kernel.netns import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
 
-_WORKERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="process")
+_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Namespaces:
             argv += ["--target", str(self.of_pid), "--mount", "--uts"]
         argv.append(f"--net={self.net}" if self.net is not None else "--net")
         return [*argv, "--"]
+
+    def kinds(self) -> list[tuple[int, str]]:
+        """The namespaces by kind (a CLONE_NEW* flag) and path; the mount namespace last."""
+        found = [(CLONE_NEWNET, self.net)] if self.net is not None else []
+        if self.of_pid is not None:
+            if self.net is None:
+                found.append((CLONE_NEWNET, f"/proc/{self.of_pid}/ns/net"))
+            found += [(CLONE_NEWUTS, f"/proc/{self.of_pid}/ns/uts"), (CLONE_NEWNS, f"/proc/{self.of_pid}/ns/mnt")]
+        return found
 
     def __str__(self) -> str:
         parts = [f"pid {self.of_pid}"] if self.of_pid is not None else []
@@ -82,11 +93,20 @@ def run(
     ProcessFailed; a missed deadline always does, after the process was killed.
     Raises FileNotFoundError when there is no such program (and nothing to enter).
     """
-    full = [*namespaces.prefix(), *argv]
+    enters = getattr(_thread, "enters", False)
+    full = argv if enters else [*namespaces.prefix(), *argv]
     try:
-        done = subprocess.run(
-            full, input=stdin, capture_output=True, text=True, timeout=timeout_s, env=env, check=False, errors="replace"
-        )
+        with _entered(namespaces) if enters else contextlib.nullcontext():
+            done = subprocess.run(
+                full,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                env=env,
+                check=False,
+                errors="replace",
+            )
     except subprocess.TimeoutExpired as late:
         texts = [t.decode(errors="replace") if isinstance(t, bytes) else (t or "") for t in (late.stdout, late.stderr)]
         raise ProcessFailed(Completed(tuple(argv), namespaces, -9, *texts), timeout_s) from None
@@ -96,18 +116,29 @@ def run(
     return completed
 
 
-async def run_async(
-    argv: Sequence[str],
-    *,
-    timeout_s: float = 30.0,
-    namespaces: Namespaces = HERE,
-    stdin: str = "",
-    env: Mapping[str, str] | None = None,
-    check: bool = True,
-) -> Completed:
-    """Do as `run`, on a worker thread, so that the event loop goes on. Same arguments and errors."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(
-        _WORKERS,
-        lambda: run(argv, timeout_s=timeout_s, namespaces=namespaces, stdin=stdin, env=env, check=check),
-    )
+def let_thread_enter() -> None:
+    """Have the calling thread enter namespaces itself when it runs a process: 1 ms less than nsenter.
+
+    For worker threads that do nothing else: from now on the thread has a root and a working
+    directory of its own (/ after the first process), and relative paths mean nothing in it.
+    """
+    unshare(CLONE_FS)
+    _thread.enters = True
+
+
+@contextlib.contextmanager
+def _entered(namespaces: Namespaces) -> Iterator[None]:
+    """Run the block, which must do no more than start a process, in these namespaces; then come back."""
+    names = {CLONE_NEWNET: "net", CLONE_NEWUTS: "uts", CLONE_NEWNS: "mnt"}
+    kinds = namespaces.kinds()
+    with contextlib.ExitStack() as undo:
+        fds = []
+        for kind, path in kinds:
+            fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            undo.callback(os.close, fds[-1])
+            home = os.open(f"/proc/thread-self/ns/{names[kind]}", os.O_RDONLY | os.O_CLOEXEC)
+            undo.callback(os.close, home)
+            undo.callback(setns, home, kind)
+        for (kind, _), fd in zip(kinds, fds, strict=True):
+            setns(fd, kind)
+        yield

@@ -8,6 +8,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from mininetes.probes.outlet import Outlet
 from mininetes.probes.packets import DEFAULT_PAYLOAD, EchoTemplate, SynTemplate, UdpTemplate, prepare
 from mininetes.probes.station import Key, Station, Stations
 from mininetes.probes.vantage import Flow, Protocol
@@ -42,6 +43,7 @@ class Probe:
     flow: int
     number: int
     station: Station
+    outlet: Outlet
     key: Key
     cookie: int
     sent_ns: int
@@ -99,20 +101,17 @@ class Launcher:
         else:
             cookie = station.next_cookie()
             ports = station.port(flow.protocol, slot), flow.port
-            try:
+            with _as_not_sent():
                 source = station.source_towards(flow.target.address)
-            except OSError as error:
-                raise NotSent(error) from error
             template = self._udp if flow.protocol == "udp" else self._syn
             assert template is not None, "prepare() was not called with this flow"
             packet = template.probe(source, target, ports, cookie)
             key = ("udp", slot, flow.target.address, flow.port) if flow.protocol == "udp" else ("tcp", cookie)
-        try:
-            sent_ns = station.send(packet, flow.target.address)
-        except OSError as error:
-            raise NotSent(error) from error
+        with _as_not_sent():
+            outlet = station.outlet(flow.target.address)
+            sent_ns = outlet.send(packet, flow.target.address)
         due = time.monotonic() + timeout_s
-        probe = Probe(index, number, station, key, cookie, sent_ns, due, packet_number=station.packets_sent - 1)
+        probe = Probe(index, number, station, outlet, key, cookie, sent_ns, due, packet_number=outlet.packets_sent - 1)
         self.open[station, key] = probe
         return probe
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from mininetes.errors import BadInput
 from mininetes.probes.launching import Launcher, NotSent, Probe, returned_cookie
 from mininetes.probes.outcomes import Sample, Seen
+from mininetes.probes.outlet import Outlet
 from mininetes.probes.packets import DEFAULT_PAYLOAD
 from mininetes.probes.station import Heard, Station, Stations
 from mininetes.probes.vantage import Flow
@@ -72,7 +73,7 @@ def measure(flows: Sequence[Flow], pacing: Pacing | None = None, *, stop_fd: int
         raise BadInput("count", wanted.count, f"at most {_MOST_PROBES} probes in all, and this makes {probes}")
     samples: list[Sample] = []
     for start in range(0, len(flows), wanted.flows_at_once):
-        with Stations(stop_fd, send_stamps=True) as stations, _Timer() as timer:
+        with Stations(stop_fd, timed=True) as stations, _Timer() as timer:
             stations.wake_on(timer.fd)
             samples += _Group(list(flows[start : start + wanted.flows_at_once]), wanted, stations, timer).run()
     return samples
@@ -112,7 +113,7 @@ class _Group:
         self._rounds = pacing.warm_up + pacing.count
         self._samples: dict[tuple[int, int], Sample] = {}
         self._waiting: deque[Probe] = deque()
-        self._awaiting_stamp: dict[tuple[Station, int], Probe] = {}
+        self._awaiting_stamp: dict[tuple[Outlet, int], Probe] = {}
         self._sent_ns: dict[tuple[int, int], int] = {}
         self._received_ns: dict[tuple[int, int], int] = {}
         self._slots_in_use: dict[tuple[str, str, str, int], set[int]] = {}
@@ -151,7 +152,7 @@ class _Group:
         in_use.add(slot)
         probe.slot = slot
         self._waiting.append(probe)
-        self._awaiting_stamp[probe.station, probe.packet_number] = probe
+        self._awaiting_stamp[probe.outlet, probe.packet_number] = probe
         self._unanswered += 1
 
     @staticmethod
@@ -163,9 +164,9 @@ class _Group:
         probe = self._launcher.open.get((station, heard.key))
         if probe is None or returned_cookie(heard.payload) not in (None, probe.cookie):
             return
-        self._collect_send_stamps(station)
+        self._collect_send_stamps(probe.outlet)
         if (probe.flow, probe.number) not in self._sent_ns:
-            station.stamp_in_queue()
+            probe.outlet.stamp_in_queue()
         flow = self._flows[probe.flow]
         detail = str(heard.icmp) if heard.icmp else ""
         rtt_us = probe.rtt_us(heard.received_ns) if heard.seen is not Seen.UNREACHABLE else None
@@ -173,10 +174,10 @@ class _Group:
         self._received_ns[probe.flow, probe.number] = heard.received_ns
         self._close(probe)
 
-    def _collect_send_stamps(self, station: Station) -> None:
+    def _collect_send_stamps(self, outlet: Outlet) -> None:
         """Remember when packets left. The first stamp counts: the pod's own device's, not a bridge port's later on."""
-        for number, stamp_ns in station.sent_stamps():
-            probe = self._awaiting_stamp.pop((station, number), None)
+        for number, stamp_ns in outlet.sent_stamps():
+            probe = self._awaiting_stamp.pop((outlet, number), None)
             if probe is not None:
                 self._sent_ns[probe.flow, probe.number] = stamp_ns
 
@@ -185,14 +186,14 @@ class _Group:
         while self._waiting and (self._waiting[0].answered or self._waiting[0].due <= now):
             probe = self._waiting.popleft()
             if not probe.answered:
-                self._collect_send_stamps(probe.station)
+                self._collect_send_stamps(probe.outlet)
                 self._close(probe)
 
     def _close(self, probe: Probe) -> None:
         probe.answered = True
         self._launcher.give_up(probe)
         self._slots_in_use[self._slots_of(self._flows[probe.flow])].discard(probe.slot)
-        self._awaiting_stamp.pop((probe.station, probe.packet_number), None)
+        self._awaiting_stamp.pop((probe.outlet, probe.packet_number), None)
         self._unanswered -= 1
 
     def _sample(self, index: int, number: int, sequence: int) -> Sample:

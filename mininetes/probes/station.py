@@ -1,7 +1,6 @@
 """The sockets of one namespace for the length of one measurement, and all of them together.
 
-Probes leave through one raw socket (IPPROTO_RAW: it sends anything and receives nothing). What
-comes back arrives at sockets that are made as they are needed:
+Probes leave through an `Outlet`. What comes back arrives at sockets that are made as they are needed:
 
 - ICMP: a raw socket whose filter passes echo replies with this measurement's identifier;
 - TCP: a raw socket whose filter passes SYN/ACK and RST to this measurement's sequence numbers. The
@@ -15,18 +14,17 @@ where there is NAT, translated back.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import select
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mininetes.kernel.netns import in_netns, socket_in
+from mininetes.kernel.netns import socket_in
 from mininetes.probes import sockopts
 from mininetes.probes.outcomes import IcmpError, Seen
+from mininetes.probes.outlet import Outlet, TimedOutlet
 from mininetes.probes.vantage import Protocol
 
 Key = tuple[str, int] | tuple[str, int, str, int]
@@ -54,9 +52,12 @@ class Heard(NamedTuple):
 
 
 class Station:
-    """The sockets of the namespace at ``netns``. Made by `Stations`; closed with it."""
+    """The sockets of the namespace at ``netns``. Made by `Stations`; closed with it.
 
-    def __init__(self, netns: str, stations: Stations, *, send_stamps: bool) -> None:
+    ``timed``: each target has an outlet of its own, which stamps what leaves.
+    """
+
+    def __init__(self, netns: str, stations: Stations, *, timed: bool) -> None:
         self.netns = netns
         self.identifier = random.randrange(1, 1 << 16)
         self._tag = random.randrange(1 << 12)
@@ -65,57 +66,17 @@ class Station:
         self._sources: dict[str, bytes] = {}
         self._held: dict[tuple[Protocol, int], tuple[socket.socket, int]] = {}
         self._raw_in: dict[str, socket.socket] = {}
-        with in_netns(netns):
-            self._out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-            try:
-                self._router = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            except OSError:
-                self._out.close()
-                raise
-        self._out.setblocking(False)
-        self._out.setsockopt(socket.IPPROTO_IP, sockopts.IP_RECVERR, 1)  # else the kernel hides ENOBUFS
-        self.packets_sent = 0
-        self._stamp = sockopts.STAMP_SENT if send_stamps else 0
-        self._number_from_zero()
+        self._router = socket_in(netns, socket.AF_INET, socket.SOCK_DGRAM)
+        self._outlets: dict[str, Outlet] = {}
+        self._timed = timed
 
-    def _number_from_zero(self) -> None:
-        """Make the kernel number the packets that it stamps from 0."""
-        if self._stamp:
-            self._out.setsockopt(socket.SOL_SOCKET, sockopts.SO_TIMESTAMPING, 0)
-            self._ask_for_stamps()
-        self.packets_sent = 0
-
-    def _ask_for_stamps(self) -> None:
-        options = sockopts.STAMP_SOFTWARE | sockopts.STAMP_WITH_NUMBER | sockopts.STAMP_WITHOUT_PACKET
-        self._out.setsockopt(socket.SOL_SOCKET, sockopts.SO_TIMESTAMPING, self._stamp | options)
-
-    def stamp_in_queue(self) -> None:
-        """From now on have packets stamped as they enter the device's queue: for devices that do not stamp."""
-        if self._stamp == sockopts.STAMP_SENT:
-            self._stamp = sockopts.STAMP_SCHEDULED
-            self._ask_for_stamps()
-
-    def send(self, packet: bytes, address: str) -> int:
-        """Send an IP packet; return when (ns since 1970). Raises OSError with what the kernel has against it."""
-        where = (address, 0)
-        sent_ns = time.time_ns()
-        try:
-            self._out.sendto(packet, where)
-        except OSError:
-            list(self.sent_stamps())
-            self._number_from_zero()
-            raise
-        self.packets_sent += 1
-        return sent_ns
-
-    def sent_stamps(self) -> Iterator[tuple[int, int]]:
-        """Yield what the kernel has stamped since the last call: (number of the packet, ns since 1970)."""
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(_MOST_AT_ONCE):
-                _, control, _, _ = self._out.recvmsg(0, sockopts.CONTROL_ROOM, sockopts.MSG_ERRQUEUE)
-                number = sockopts.stamped_packet_of(control)
-                if number is not None:
-                    yield number, sockopts.stamp_of(control)
+    def outlet(self, address: str) -> Outlet:
+        """Return what probes to ``address`` leave through. Raises OSError when there is no way to have it."""
+        which = address if self._timed else ""
+        outlet = self._outlets.get(which)
+        if outlet is None:
+            outlet = self._outlets[which] = TimedOutlet(self.netns, address) if self._timed else Outlet(self.netns)
+        return outlet
 
     def source_towards(self, address: str) -> bytes:
         """Return the source address that this namespace's routing has for ``address``. Raises OSError: no route."""
@@ -187,8 +148,10 @@ class Station:
     def close(self) -> None:
         """Close every socket. May be called twice."""
         held = [sock for sock, _ in self._held.values()]
-        for sock in (self._out, self._router, *held, *self._raw_in.values()):
+        for sock in (self._router, *held, *self._raw_in.values()):
             sock.close()
+        for outlet in self._outlets.values():
+            outlet.close()
 
 
 class _Listener(NamedTuple):
@@ -201,10 +164,10 @@ class _Listener(NamedTuple):
 class Stations:
     """The stations of one measurement, and one epoll for all their sockets. A context manager."""
 
-    def __init__(self, stop_fd: int = -1, *, send_stamps: bool = False) -> None:
+    def __init__(self, stop_fd: int = -1, *, timed: bool = False) -> None:
         self.stopped = False
         self._stop_fd = stop_fd
-        self._send_stamps = send_stamps
+        self._timed = timed
         self._epoll = select.epoll()
         self._listeners: dict[int, _Listener] = {}
         self._stations: dict[str, Station] = {}
@@ -215,7 +178,7 @@ class Stations:
         """Return the station at that namespace, made at the first call. Raises OSError when it is gone."""
         station = self._stations.get(netns)
         if station is None:
-            station = self._stations[netns] = Station(netns, self, send_stamps=self._send_stamps)
+            station = self._stations[netns] = Station(netns, self, timed=self._timed)
         return station
 
     def listen(self, sock: socket.socket, station: Station, protocol: Protocol, slot: int) -> None:

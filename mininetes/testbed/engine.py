@@ -71,7 +71,7 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
     parts.use([Path(folder) for folder in config.get("parts", [])])
     init = InitSocket(channel)
     phase("bring-up")
-    testbed = Testbed(draw(ClusterSpec.model_validate(config["spec"])), init)
+    testbed = Testbed(draw(ClusterSpec.model_validate(config["spec"])), init, config["neighbour_limit"])
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()

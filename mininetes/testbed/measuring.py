@@ -20,6 +20,7 @@ async def reachability(
 
     UDP and TCP ask the pods' responders, so that only pods are targets then.
     """
+    await testbed.settle_neighbours()
     ends = testbed.vantages("node", "pod")
     targets = ends if protocol == "icmp" else [each for each in ends if each.kind == "pod"]
     port = 0 if protocol == "icmp" else testbed.spec.pods.port

@@ -32,7 +32,16 @@ def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
     """What the engine of this cluster is started with."""
     return {
         "spec": spec.model_dump(mode="json", by_alias=True),
+        "neighbour_limit": neighbour_limit(),
         "parts": [str(Path(folder)) for folder in parts.used()],
         "summary": {"nodes": len(spec.nodes), "underlay": spec.underlay_name, "fabric": spec.fabric.name},
         **more,
     }
+
+
+def neighbour_limit() -> int:
+    """How many neighbours the kernel remembers, for all namespaces together; its default inside a container."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3").read_text())
+    except OSError:
+        return 1024

@@ -17,13 +17,14 @@ from mininetes.cluster.underlay import GATEWAY
 from mininetes.errors import MininetesError
 from mininetes.kernel import applier
 from mininetes.kernel.netstate import Change
+from mininetes.kernel.processes import let_thread_enter
 from mininetes.lab.engine_side import InitSocket
 from mininetes.lab.filesystem import node_path
 from mininetes.probes.matrix import Expectation
 from mininetes.probes.responder_client import Responder, ServedPort
 from mininetes.probes.sender import Prober
 from mininetes.probes.vantage import Target, Vantage
-from mininetes.testbed import pods
+from mininetes.testbed import neighbours, pods
 from mininetes.testbed.blueprint import Blueprint
 from mininetes.testbed.expectation import expect
 
@@ -43,16 +44,19 @@ class Testbed:
     takes away the rest with the lab.
     """
 
-    def __init__(self, blueprint: Blueprint, init: InitSocket) -> None:
+    def __init__(self, blueprint: Blueprint, init: InitSocket, neighbour_limit: int = 1024) -> None:
         self.blueprint = blueprint
+        self.neighbour_limit = neighbour_limit
+        """The kernel's gc_thresh3: one table for all namespaces of the machine, which only the host can read."""
         self.spec = blueprint.spec
         self._init = init
-        self._workers = ThreadPoolExecutor(POD_WORKERS, thread_name_prefix="pods")
+        self._workers = ThreadPoolExecutor(POD_WORKERS, thread_name_prefix="pods", initializer=let_thread_enter)
         self.net: ClusterNet | None = None
         self.pods: dict[str, pods.Pod] = {}
         self.prober = Prober()
         self._responder: Responder | None = None
         self._runtimes: dict[str, CniRuntime] = {}
+        self._settled: int | None = None
         self.ready_s: float | None = None
         """How long `bring_up` took."""
 
@@ -121,6 +125,27 @@ class Testbed:
             self.pods[pod.name] = pod
             ports = [ServedPort(pod.port, "TCP"), ServedPort(pod.port, "UDP")]
             await self._responder.serve(pod.name, node=pod.node, netns=pod.netns, ports=ports)
+
+    async def settle_neighbours(self) -> int:
+        """Have pods and nodes know each other's MACs for good when a full matrix would overflow the kernel's table.
+
+        Permanent entries do not count against its limit. Returns how many there are; does its
+        work once. Raises MininetesError when the CNI plugins did not say which MACs they gave.
+        """
+        if self._settled is None:
+            entries = neighbours.permanent_entries(self.blueprint.view.nodes, self._pods_in_order())
+            count = sum(len(each) for each in entries.values())
+            if count <= self.neighbour_limit // 2:
+                return 0
+            loop = asyncio.get_running_loop()
+            places = {each.name: each.netns for each in self.vantages("node", "pod")}
+            work = [
+                loop.run_in_executor(self._workers, neighbours.install, places[owner], lines)
+                for owner, lines in entries.items()
+            ]
+            await asyncio.gather(*work)
+            self._settled = count
+        return self._settled
 
     def drift(self) -> Mapping[str, list[Change]]:
         """What differs between the kernel and what underlay and fabric declared; hosts without drift are left out."""

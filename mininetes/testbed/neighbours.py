@@ -1,0 +1,48 @@
+"""Permanent neighbour entries, for matrices that would overflow the kernel's table.
+
+The table is shared by all network namespaces of the machine (gc_thresh3, 1,024 by default);
+permanent entries are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mininetes.errors import MininetesError
+from mininetes.kernel.processes import Namespaces, run
+from mininetes.testbed.fabric import FabricNode
+from mininetes.testbed.pods import Pod
+
+
+def _interfaces(pod: Pod) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The pod's own interface and its gateway's, as the CNI result has them. Raises MininetesError."""
+    found = pod.result.get("interfaces", [])
+    own = [each for each in found if each.get("sandbox") and each.get("mac")]
+    bridge = [each for each in found if not each.get("sandbox") and each.get("mac")]
+    if not own or not bridge:
+        raise MininetesError(f"pod {pod.name}: its CNI result names no MACs, which a matrix of this size needs")
+    return own[0], bridge[0]
+
+
+def permanent_entries(nodes: Sequence[FabricNode], pods: Sequence[Pod]) -> dict[str, list[str]]:
+    """Lines of ``ip -batch`` by who gets them, NODE or pod/NAME: everybody on its own bridge. Pure."""
+    entries: dict[str, list[str]] = {}
+    for node in nodes:
+        here = [(pod, *_interfaces(pod)) for pod in pods if pod.node == node.name]
+        gateway = node.pod_subnet.network_address + 1
+        for pod, own, bridge in here:
+            lines = [f"neigh replace {gateway} lladdr {bridge['mac']} nud permanent dev {own['name']}"]
+            lines += [
+                f"neigh replace {other.address} lladdr {its['mac']} nud permanent dev {own['name']}"
+                for other, its, _ in here
+                if other.name != pod.name
+            ]
+            entries[f"pod/{pod.name}"] = lines
+            line = f"neigh replace {pod.address} lladdr {own['mac']} nud permanent dev {bridge['name']}"
+            entries.setdefault(node.name, []).append(line)
+    return entries
+
+
+def install(netns: str, lines: Sequence[str]) -> None:
+    """Give one namespace its entries. May be called again. Raises ProcessFailed."""
+    run(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n", namespaces=Namespaces(net=netns))
