@@ -11,6 +11,7 @@ Kept small and free of threads, because it forks.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -63,6 +64,20 @@ def hold_node(name: str) -> int:
     if said != b"+":
         raise OSError(f"node {name}: {said.decode() or 'the holder died'}")
     return pid
+
+
+def _receive(channel: socket.socket) -> bytes:
+    """One message; empty when the other side has gone, also when it left ours unread."""
+    try:
+        return channel.recv(MESSAGE_BYTES)
+    except ConnectionError:
+        return b""
+
+
+def _send(channel: socket.socket, message: bytes) -> None:
+    """Send a message. An engine that has just ended will not hear it, and is reaped next."""
+    with contextlib.suppress(ConnectionError):
+        channel.send(message)
 
 
 class Init:
@@ -119,12 +134,12 @@ class Init:
                 if key.fileobj is self.woken:
                     self.woken.recv(4096)
                 elif key.fileobj is self.lifeline:
-                    message = self.lifeline.recv(MESSAGE_BYTES)
+                    message = _receive(self.lifeline)
                     if not message:
                         return 1
-                    self.engine.send(message)
+                    _send(self.engine, message)
                 else:
-                    message = self.engine.recv(MESSAGE_BYTES)
+                    message = _receive(self.engine)
                     if message:
                         self._answer(json.loads(message))
                     else:
@@ -136,7 +151,7 @@ class Init:
             reply: dict[str, Any] = {"pids": pids}
         except OSError as failed:
             reply = {"error": str(failed)}
-        self.engine.send(json.dumps(reply).encode())
+        _send(self.engine, json.dumps(reply).encode())
 
     def _reap(self) -> int | None:
         while True:

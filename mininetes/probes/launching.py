@@ -33,6 +33,7 @@ _WORDS = {
     errno.EMSGSIZE: "larger than the source's MTU",
     errno.ENOBUFS: "no room in the source's queue or the neighbour table",
 }
+_NOT_ABOUT_THE_FLOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOTDIR, errno.EINVAL})
 _COOKIE = re.compile(rb'"cookie": ?"([0-9a-f]{8})"')
 
 
@@ -101,15 +102,19 @@ class Launcher:
         else:
             cookie = station.next_cookie()
             ports = station.port(flow.protocol, slot), flow.port
-            with _as_not_sent():
+            try:
                 source = station.source_towards(flow.target.address)
+            except OSError as error:
+                raise _meaning(error) from None
             template = self._udp if flow.protocol == "udp" else self._syn
             assert template is not None, "prepare() was not called with this flow"
             packet = template.probe(source, target, ports, cookie)
             key = ("udp", slot, flow.target.address, flow.port) if flow.protocol == "udp" else ("tcp", cookie)
-        with _as_not_sent():
+        try:
             outlet = station.outlet(flow.target.address)
             sent_ns = outlet.send(packet, flow.target.address)
+        except OSError as error:
+            raise _meaning(error) from None
         due = time.monotonic() + timeout_s
         probe = Probe(index, number, station, outlet, key, cookie, sent_ns, due, packet_number=outlet.packets_sent - 1)
         self.open[station, key] = probe
@@ -119,6 +124,11 @@ class Launcher:
         """Forget a probe: what comes back for it from now on is too late."""
         if self.open.get((probe.station, probe.key)) is probe:
             del self.open[probe.station, probe.key]
+
+
+def _meaning(error: OSError) -> Exception:
+    """Return NotSent when the error tells of the flow, and the error itself when files or namespaces are the trouble."""
+    return error if error.errno in _NOT_ABOUT_THE_FLOW else NotSent(error)
 
 
 def returned_cookie(payload: bytes) -> int | None:

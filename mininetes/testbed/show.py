@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,11 @@ from mininetes.testbed.blueprint import Blueprint
 _PIPED_WIDTH = None if sys.stdout.isatty() else 200
 console = Console(highlight=False, soft_wrap=True, width=_PIPED_WIDTH)
 MOST_MISMATCHES = 20
+
+
+def own_name() -> str:
+    """How to call this command again: by its name where PATH has it, else by its path."""
+    return "mininetes" if shutil.which("mininetes") else os.path.relpath(sys.argv[0])
 
 
 def table(title: str | None, *columns: str) -> Table:
@@ -72,14 +79,15 @@ def ready(status: Mapping[str, Any], output: str, *, hints: bool = True) -> None
         name = status["name"]
         first = next((pod for pod in status["pods"]), None)
         console.print("\nLook around:")
+        node = next(host["name"] for host in status["hosts"] if host["podSubnet"])
         for command in (
-            "mininetes exec node1 -- ip route" if any(h["name"] == "node1" for h in status["hosts"]) else "",
-            f"mininetes shell pod/{first['name']}" if first else "",
-            "mininetes probe reachability",
-            f"mininetes down {name}",
+            f"exec {node} -- ip route",
+            f"shell pod/{first['name']}" if first else "",
+            "probe reachability",
+            f"down {name}",
         ):
             if command:
-                console.print(f"  {command}")
+                console.print(f"  {own_name()} {command}")
 
 
 def labs(rows: Sequence[Mapping[str, Any]], output: str) -> None:
@@ -197,14 +205,14 @@ def results(folder: Path, figures: Sequence[Path], seconds: float) -> None:
         console.print(f"  {path.name:<15} {path.with_suffix('.svg').name}")
     console.print("\nThe lab is gone. To look around in one that stays:")
     for command, meaning in (
-        ("mininetes up", "three nodes, four pods each"),
-        ("mininetes exec node1 -- ip route", "a node's routes; bridge link, ip netns, ..."),
-        ("mininetes exec pod/node1-1 -- ping -c 3 10.244.2.2", "from a pod to a pod on node2"),
-        ("mininetes shell --mininet", "Mininet's command line"),
-        ("mininetes up --fabric none --lab islands", "the same without routes between nodes"),
-        ("mininetes down --all", "gone without a trace"),
+        ("up", "three nodes, four pods each"),
+        ("exec node1 -- ip route", "a node's routes; bridge link, ip netns, ..."),
+        ("exec pod/node1-1 -- ping -c 3 10.244.2.2", "from a pod to a pod on node2"),
+        ("shell --mininet", "Mininet's command line"),
+        ("down", "gone without a trace"),
+        ("up --fabric none", "the same without routes between nodes"),
     ):
-        console.print(f"  {command:<52} {meaning}", style=None)
+        console.print(f"  {own_name()} {command:<42} {meaning}")
 
 
 _VERDICT_STYLES = {"here": "green", "needs root": "yellow"}
