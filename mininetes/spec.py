@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictInt, ValidationError
 from pydantic.alias_generators import to_camel
 
 from mininetes.addressing import LOAD_BALANCERS, NODE_PREFIX, NODES, PODS, SERVICES, AddressPlan
@@ -32,6 +32,8 @@ class Described(BaseModel):
 
 
 def _network(value: object) -> object:
+    if not isinstance(value, (str, IPv4Network)):
+        raise ValueError("an IPv4 network such as 10.0.0.0/16")
     if isinstance(value, str) and ":" in value:
         raise ValueError("an IPv4 network: IPv6 is not supported yet")
     if isinstance(value, str):
@@ -63,8 +65,8 @@ class NodeSpec(Described):
 class NodeCounts(Described):
     """Nodes by number; they are called node1, node2, ..., the control plane first."""
 
-    workers: int = Field(default=2, ge=0)
-    control_plane: int = Field(default=1, ge=0)
+    workers: StrictInt = Field(default=2, ge=0)
+    control_plane: StrictInt = Field(default=1, ge=0)
 
 
 class NetworkSpec(Described):
@@ -72,7 +74,7 @@ class NetworkSpec(Described):
 
     nodes: Network4 = NODES
     pods: Network4 = PODS
-    node_prefix: int = NODE_PREFIX
+    node_prefix: StrictInt = NODE_PREFIX
     services: Network4 = SERVICES
     node_ports: str = "30000-32767"
     load_balancers: Network4 = LOAD_BALANCERS
@@ -96,47 +98,36 @@ PartField = Annotated[PartSpec, BeforeValidator(_part)]
 class PodsSpec(Described):
     """Ready-made responder pods: how many on each node, and the ports on which they answer."""
 
-    per_node: int = Field(default=4, ge=0)
-    port: int = Field(default=8080, ge=1, le=65535)
+    per_node: StrictInt = Field(default=4, ge=0)
+    port: StrictInt = Field(default=8080, ge=1, le=65535)
 
 
 class OutsideSpec(Described):
     """Clients outside the cluster, behind the underlay's gateway."""
 
-    clients: int = Field(default=1, ge=0, le=120)
+    clients: StrictInt = Field(default=1, ge=0, le=120)
 
 
-def _counts_or_list(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+def numbered(counts: NodeCounts) -> tuple[NodeSpec, ...]:
+    """Nodes by number, as named nodes."""
+    total = counts.control_plane + counts.workers
+    return tuple(
+        NodeSpec(name=f"node{number}", role="control-plane" if number <= counts.control_plane else "worker")
+        for number in range(1, total + 1)
+    )
 
 
 class ClusterSpec(Described):
-    """A whole cluster, as asked for. `nodes` is always a list here; files may give numbers."""
+    """A whole cluster, as asked for. ``nodes`` are always named here; files may give numbers (`describe`)."""
 
     name: str = "lab1"
-    nodes: Annotated[tuple[NodeSpec, ...], BeforeValidator(_counts_or_list)] = ()
+    nodes: tuple[NodeSpec, ...] = Field(default_factory=lambda: numbered(NodeCounts()))
     network: NetworkSpec = NetworkSpec()
     underlay: PartField | None = None
     fabric: PartField = PartSpec(name="static")
     cni: str = "bash-bridge.conflist"
     pods: PodsSpec = PodsSpec()
     outside: OutsideSpec = OutsideSpec()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_nodes(cls, values: object) -> object:
-        """Turn numbers of nodes into named nodes."""
-        if not isinstance(values, dict):
-            return values
-        asked = values.get("nodes", {})
-        if isinstance(asked, (dict, NodeCounts)):
-            counts = asked if isinstance(asked, NodeCounts) else NodeCounts.model_validate(asked)
-            total = counts.control_plane + counts.workers
-            roles = ["control-plane"] * counts.control_plane + ["worker"] * counts.workers
-            values = {**values, "nodes": [{"name": f"node{n + 1}", "role": roles[n]} for n in range(total)]}
-        elif not isinstance(asked, (list, tuple)):
-            raise ValueError("nodes: either numbers such as {workers: 2, controlPlane: 1}, or a list of {name, role}")
-        return values
 
     @property
     def plan(self) -> AddressPlan:
@@ -174,36 +165,42 @@ class ClusterSpec(Described):
         return self
 
 
-def _say(problem: Mapping[str, Any], keys: Mapping[str, list[str]]) -> BadInput:
-    """Turn pydantic's first problem into one error that names the field as the file has it."""
-    place = [str(part) for part in problem["loc"] if part not in ("tuple[NodeSpec, ...]",)]
+_KINDS = {"dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list"}
+
+
+def _say(problem: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> BadInput:
+    """Turn one of pydantic's problems into an error that names the field as the file has it."""
+    place = [*prefix, *(str(part) for part in problem["loc"])]
     field = "spec"
     for part in place:
-        field += f"[{part}]" if part.isdigit() else "." + to_camel(part)
-    right = str(problem["msg"]).removeprefix("Value error, ")
-    value = problem["input"]
-    if problem["type"] == "extra_forbidden":
-        parent = place[-2] if len(place) > 1 else ""
-        known = keys.get(parent, [])
+        field += f"[{part}]" if part.isdigit() else "." + part
+    value, kind = problem["input"], problem["type"]
+    if kind == "extra_forbidden":
+        known = _known_keys(place[:-1])
         close = difflib.get_close_matches(place[-1], known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}" if known else "remove it"
-        return BadInput(f"spec.{'.'.join(place)}", None, f"unknown key; {hint}")
-    if isinstance(value, (dict, list)):
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return BadInput(field, None, f"unknown key; {hint}")
+    right = _KINDS.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+    if kind == "missing":
         value = None
+    elif value is None or isinstance(value, (dict, list)):
+        value = str(value)
     return BadInput(field, value, right[0].lower() + right[1:])
 
 
-def _known_keys() -> dict[str, list[str]]:
+def _known_keys(place: list[str]) -> list[str]:
+    """The keys that a file may have at this place below ``spec``."""
     models: dict[str, type[BaseModel]] = {
         "": ClusterSpec,
         "network": NetworkSpec,
+        "nodes": NodeSpec if len(place) > 1 else NodeCounts,
+        "underlay": PartSpec,
+        "fabric": PartSpec,
         "pods": PodsSpec,
-        "nodes": NodeCounts,
+        "outside": OutsideSpec,
     }
-    models |= {"underlay": PartSpec, "fabric": PartSpec, "outside": OutsideSpec}
-    known = {part: [to_camel(name) for name in model.model_fields] for part, model in models.items()}
-    known[""].remove("name")
-    return known
+    fields = models[place[0] if place else ""].model_fields
+    return [field.alias or name for name, field in fields.items() if place or name != "name"]
 
 
 def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
@@ -213,10 +210,18 @@ def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
     values = dict(spec)
     if name is not None:
         values["name"] = name
+    asked = values.get("nodes", ())
+    if isinstance(asked, Mapping):
+        try:
+            values["nodes"] = numbered(NodeCounts.model_validate(asked))
+        except ValidationError as wrong:
+            raise _say(wrong.errors()[0], ("nodes",)) from None
+    elif not isinstance(asked, (list, tuple)):
+        raise BadInput("spec.nodes", asked, "numbers such as {workers: 2, controlPlane: 1}, or a list of {name, role}")
     try:
         return ClusterSpec.model_validate(values).check()
     except ValidationError as wrong:
-        raise _say(wrong.errors()[0], _known_keys()) from None
+        raise _say(wrong.errors()[0]) from None
 
 
 def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
@@ -228,6 +233,8 @@ def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
         text = path.read_text()
     except OSError as failed:
         raise BadInput("cluster file", str(path), f"a readable file ({failed.strerror})") from None
+    except UnicodeDecodeError as wrong:
+        raise BadInput(str(path), None, f"not YAML: not text in UTF-8: {wrong.reason}") from None
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as wrong:
@@ -246,15 +253,10 @@ def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
     for key, part in (("metadata", metadata), ("spec", spec)):
         if not isinstance(part, dict):
             raise BadInput(f"{path}: {key}", part, "a mapping")
-    extra = set(metadata) - {"name"}
+    extra = [key for key in metadata if key != "name"]
     if extra:
-        raise BadInput(f"{path}: metadata.{sorted(extra)[0]}", None, "unknown key; known here: name")
+        raise BadInput(f"{path}: metadata.{extra[0]}", None, "unknown key; known here: name")
     name = metadata.get("name")
     if name is not None and not isinstance(name, str):
         raise BadInput(f"{path}: metadata.name", name, "a name")
     return name, spec
-
-
-def gateway_of(network: IPv4Network) -> IPv4Address:
-    """The address that a network's router has in it."""
-    return network.network_address + 1

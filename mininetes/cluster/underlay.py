@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -20,6 +21,8 @@ GATEWAY = "gw"
 ANYWHERE = IPv4Network("0.0.0.0/0")
 _MOST_MBIT = 1000
 """Mininet's own limit for shaped links (TCIntf.bwParamMax)."""
+
+ROLES = ("node", "router", "client")
 
 NODE_SYSCTLS = {
     "ipv4/ip_forward": "1",
@@ -48,6 +51,10 @@ SWITCH_SYSCTLS = {
     "bridge/bridge-nf-call-arptables": "0",
 }
 """Of the namespace in which the underlay's switches are: a switch has no packet filter."""
+
+
+_TIME = re.compile(r"[0-9]+(\.[0-9]+)?(us|ms|s)")
+"""A delay as tc(8) and Mininet take it."""
 
 
 @dataclass(frozen=True)
@@ -200,31 +207,44 @@ def _interface(owner: str, text: str) -> IPv4Interface:
 def _shape(info: Mapping[str, Any]) -> Shape:
     shape = Shape(info.get("bw"), info.get("delay"), info.get("loss"))
     place = f"underlay: link {info['node1']} - {info['node2']}"
-    if shape.bw is not None and not (isinstance(shape.bw, (int, float)) and 0 < shape.bw <= _MOST_MBIT):
+    if shape.bw is not None and not (_is_number(shape.bw) and 0 < shape.bw <= _MOST_MBIT):
         raise BadInput(f"{place}: bw", shape.bw, f"Mbit/s, more than 0 and at most {_MOST_MBIT}")
-    if shape.loss is not None and not (isinstance(shape.loss, (int, float)) and 0 <= shape.loss <= 100):
+    if shape.loss is not None and not (_is_number(shape.loss) and 0 <= shape.loss <= 100):
         raise BadInput(f"{place}: loss", shape.loss, "percent, 0 to 100")
-    digits = str(shape.delay).rstrip("mus") if shape.delay is not None else "1"
-    if not digits.replace(".", "", 1).isdigit() or (shape.delay is not None and str(shape.delay) == digits):
+    if shape.delay is not None and not _TIME.fullmatch(str(shape.delay)):
         raise BadInput(f"{place}: delay", shape.delay, "a time with its unit, such as 5ms")
     return shape
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _host(name: str, info: Mapping[str, Any], interfaces: tuple[Interface, ...]) -> UnderlayHost:
     if not interfaces or interfaces[0].address is None:
         raise BadInput(f"underlay: {name}: ip", info.get("ip"), "an address on its first interface")
     bare = UnderlayHost(name, info.get("role", "node"), interfaces)
+    if bare.role not in ROLES:
+        raise BadInput(f"underlay: {name}: role", bare.role, "one of " + ", ".join(ROLES))
     wanted = list(info.get("routes", []))
-    default = str(info.get("defaultRoute", ""))
+    default = str(info.get("defaultRoute") or "")
     if default.startswith("via "):
         wanted.append((str(ANYWHERE), [default.removeprefix("via ")]))
-    routes = []
-    for destination, gateways in wanted:
-        hops = [hop for gateway in gateways for hop in bare.hops_to(IPv4Address(gateway))]
-        if len(hops) != len(gateways):
-            raise BadInput(f"underlay: {name}: route to {destination}", gateways, "gateways on the host's own networks")
-        routes.append(Route(IPv4Network(destination), tuple(sorted(hops))))
+    routes = [_route(bare, str(destination), list(gateways)) for destination, gateways in wanted]
     return UnderlayHost(name, bare.role, interfaces, tuple(routes))
+
+
+def _route(host: UnderlayHost, destination: str, gateways: list[str]) -> Route:
+    """A route that the Topo wishes for a host. Raises BadInput when it is none, or leads nowhere."""
+    place = f"underlay: {host.name}: route to {destination}"
+    try:
+        network = IPv4Network(destination)
+        hops = [hop for gateway in gateways for hop in host.hops_to(IPv4Address(gateway))]
+    except ValueError as wrong:
+        raise BadInput(place, gateways, f"an IPv4 network and IPv4 gateways ({wrong})") from None
+    if len(hops) != len(gateways) or not hops:
+        raise BadInput(place, gateways, "gateways on the host's own networks")
+    return Route(network, tuple(sorted(hops)))
 
 
 def _check(underlay: Underlay) -> None:

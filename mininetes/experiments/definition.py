@@ -51,7 +51,10 @@ def load(name_or_path: str, settings: Sequence[str] = ()) -> Experiment:
     for needed in ("REPRODUCES", "PARAMETERS", "cluster", "run", "plot"):
         if not hasattr(module, needed):
             raise BadInput(f"experiment {part.path.name}", None, f"a file with {needed}; see quickstart.py")
-    grid = {key: list(values) for key, values in module.PARAMETERS.items()}
+    declared = module.PARAMETERS
+    if not isinstance(declared, dict) or not all(isinstance(each, list) and each for each in declared.values()):
+        raise BadInput(f"experiment {part.path.name}: PARAMETERS", declared, "a table of lists, each with its values")
+    grid = {key: list(values) for key, values in declared.items()}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:

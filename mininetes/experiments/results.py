@@ -58,8 +58,8 @@ class Row:
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Row:
         """Undo `to_json`. Raises BadInput for another schema, KeyError for a missing field."""
-        if said.get("schema") != SCHEMA:
-            raise BadInput("schema", said.get("schema"), str(SCHEMA))
+        if not isinstance(said, Mapping) or said.get("schema") != SCHEMA:
+            raise BadInput("row", said, f"an object with schema {SCHEMA}")
         one = Measurement(said["metric"], said["value"], said["unit"], said["labels"])
         return cls(said["experiment"], said["cell"], said["repetition"], one)
 
@@ -81,5 +81,7 @@ def read(folder: Path) -> Iterator[Row]:
         for number, line in enumerate(file, start=1):
             try:
                 yield Row.from_json(json.loads(line))
+            except BadInput as wrong:
+                raise BadInput(f"{path}:{number}", None, str(wrong)) from None
             except (ValueError, KeyError) as wrong:
                 raise BadInput(f"{path}:{number}", None, f"a row of schema {SCHEMA}: {wrong}") from None

@@ -25,7 +25,7 @@ PARTING_S = 2.0
 
 _METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ")
 _MOST_AT_ONCE = 16384
-_MOST_UNSENT = 1 << 16
+_MOST_A_TURN = 1 << 12
 _OURS = b'{"pod":'
 _packet_info = struct.Struct("@i4s4s")
 
@@ -77,7 +77,7 @@ class Client:
     is read only when everything for it was sent, so what it can make us keep is bounded.
     """
 
-    __slots__ = ("_first", "_head_only", "_http", "_line", "_parting", "_unsent", "due", "pod", "sock")
+    __slots__ = ("_first", "_head_only", "_http", "_line", "_more", "_parting", "_unsent", "due", "pod", "sock")
 
     def __init__(self, sock: socket.socket, service: Service, address: tuple[str, int]) -> None:
         self.sock = sock
@@ -87,14 +87,15 @@ class Client:
         self._first = b""
         self._http: h11.Connection | None = None
         self._head_only = False
+        self._more = False
         self._unsent = b""
         self._parting = False
         sock.setblocking(False)
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether there is something that the client has not yet taken."""
-        return bool(self._unsent)
+        """Whether there is something that the client has not yet taken, or that is still to be answered."""
+        return bool(self._unsent) or self._more
 
     def go_on(self, events: int) -> bool:
         """Read or write what is possible now; False when the connection is to be closed."""
@@ -145,23 +146,21 @@ class Client:
         return True
 
     def _go_on_http(self) -> bool:
-        """Answer the requests that are there, as long as the client takes the answers."""
-        while self._http is not None and not self._unsent and not self._parting:
-            if not self._answer_requests(self._http):
-                return False
-            more = len(self._unsent) >= _MOST_UNSENT
-            if not self._flush():
-                return False
-            if not more:
-                break
-        return True
+        """Answer some of the requests that are there, when the client took the answers before: the rest next turn."""
+        self._more = False
+        if self._http is None or self._unsent or self._parting:
+            return True
+        if not self._answer_requests(self._http):
+            return False
+        self._more = len(self._unsent) >= _MOST_A_TURN
+        return self._flush()
 
     def _answer_requests(self, http: h11.Connection) -> bool:
         """Answer until more is needed from the client, or enough is waiting to be sent."""
         import h11  # noqa: PLC0415
 
         try:
-            while len(self._unsent) < _MOST_UNSENT and not self._parting:
+            while len(self._unsent) < _MOST_A_TURN and not self._parting:
                 event = http.next_event()
                 if isinstance(event, h11.Request):
                     self._head_only = event.method == b"HEAD"

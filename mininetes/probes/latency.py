@@ -86,10 +86,11 @@ def _summary(group: str, metric: Metric, samples: list[Sample]) -> Summary:
 
 def table(summaries: Iterable[Summary], title: str = "") -> Table:
     """Return the summaries as a table for a terminal, times in microseconds."""
-    from rich.table import Table  # noqa: PLC0415 - takes 50 ms, and only terminals need it
+    from rich import box  # noqa: PLC0415 - takes 50 ms, and only terminals need it
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    shown = Table(title=title or None, pad_edge=False)
+    shown = Table(title=Text(title) if title else None, box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in ("", "metric"):
         shown.add_column(name, no_wrap=True)
     for name in ("sent", "lost", "p50", "p90", "p99", "max"):

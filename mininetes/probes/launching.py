@@ -127,7 +127,7 @@ class Launcher:
 
 
 def _meaning(error: OSError) -> Exception:
-    """Return NotSent when the error tells of the flow, and the error itself when files or namespaces are the trouble."""
+    """Return NotSent when the error tells of the flow; the error itself when files or namespaces are the trouble."""
     return error if error.errno in _NOT_ABOUT_THE_FLOW else NotSent(error)
 
 

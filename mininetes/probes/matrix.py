@@ -206,7 +206,8 @@ _SIGNS = {
     Verdict.LOST: "[bold red]✗[/]",
     Verdict.LEAKED: "[bold yellow]![/]",
 }
-_LEGEND = "● reached  · not reached, as expected  ✗ lost  ! reached against expectation"
+_LEGEND = "● reached   · not reached, as expected\n✗ lost   ! reached against expectation"
+_LEGEND_OF_GROUPS = "answered/asked, of them\n✗ lost   ! reached against expectation"
 
 
 def _table(
@@ -218,22 +219,30 @@ def _table(
     one_by_one: bool,
 ) -> Table:
     """Return the table; columns have numbers, which the first column explains, so that it stays narrow."""
-    from rich.table import Table  # noqa: PLC0415 - takes 50 ms, and only terminals need it
+    from rich import box  # noqa: PLC0415 - takes 50 ms, and only terminals need it
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    legend = _LEGEND if one_by_one else "answered/asked, with ✗ lost and ! reached against expectation"
-    table = Table(title=title or None, caption=legend, pad_edge=False, padding=(0, 1 if not one_by_one else 0))
     numbers = {name: str(n) for n, name in enumerate(dict.fromkeys([*sources, *targets]), start=1)}
-    wide = not one_by_one
+    legend = [_LEGEND if one_by_one else _LEGEND_OF_GROUPS]
+    if one_by_one:
+        legend += [f"{numbers[target]} {target}" for target in targets if target not in sources]
+    table = Table(
+        title=Text(title) if title else None,
+        caption=Text("\n".join(legend)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        min_width=40,
+    )
+    width = len(str(len(numbers)))
     table.add_column("from \\ to", no_wrap=True)
     for target in targets:
-        table.add_column(Text(target if wide else numbers[target]), justify="center", no_wrap=not wide)
+        table.add_column(Text(numbers[target] if one_by_one else target), justify="center", no_wrap=one_by_one)
     for source in sources:
         shown = [_sign(groups.get((source, target), []), one_by_one=one_by_one) for target in targets]
-        table.add_row(Text(source if wide else f"{numbers[source]} {source}"), *shown)
-    unexplained = [target for target in targets if target not in sources]
-    if unexplained and not wide:
-        table.caption = f"{legend}\n" + "  ".join(f"{numbers[target]} {target}" for target in unexplained)
+        name = f"{numbers[source]:>{width}} {source}" if one_by_one else source
+        table.add_row(Text(name), *shown)
     return table
 
 

@@ -43,11 +43,9 @@ class Outlet:
 
 
 class TimedOutlet(Outlet):
-    """An outlet to one target, whose packets the kernel stamps, and whose own part in the time is small.
+    """An outlet to one target, whose packets the kernel stamps.
 
-    Connected, so that nothing is left to do between clock and kernel; and each call is rehearsed with a
-    flag that raw sockets refuse at once (MSG_OOB), because after a pause this code has left the CPU's caches:
-    that would otherwise cost as much as a bridge.
+    Connected, so that as little as possible is left to do between the clock and the kernel.
     """
 
     def __init__(self, netns: str, address: str) -> None:
@@ -62,16 +60,14 @@ class TimedOutlet(Outlet):
 
     def send(self, packet: bytes, address: str) -> int:
         """Send an IP packet to this outlet's own target, as `Outlet.send` does."""
-        send, now = self._sock.send, time.time_ns
-        for flags in (socket.MSG_OOB, 0):
-            sent_ns = now()
-            try:
-                send(packet, flags)
-            except OSError:
-                if flags == 0:
-                    list(self.sent_stamps())
-                    self._number_from_zero()
-                    raise
+        send = self._sock.send
+        sent_ns = time.time_ns()
+        try:
+            send(packet)
+        except OSError:
+            list(self.sent_stamps())
+            self._number_from_zero()
+            raise
         self.packets_sent += 1
         return sent_ns
 

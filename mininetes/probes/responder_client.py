@@ -18,6 +18,7 @@ from mininetes.errors import MininetesError
 
 _END_S = 5.0
 _ANSWER_S = 30.0
+_GONE = "the responder's process is gone"
 _LONGEST_MESSAGE = 1 << 16
 
 
@@ -95,11 +96,13 @@ class Responder:
         try:
             async with self._sending:
                 if self._reader.done():
-                    raise ResponderError("the responder's process is gone")
+                    raise ResponderError(_GONE)
                 await loop.sock_sendall(self._control, json.dumps({"id": number, **message}).encode())
             await asyncio.wait_for(reply, _ANSWER_S)
-        except (OSError, asyncio.TimeoutError) as error:
-            raise ResponderError(f"the responder does not answer: {error or f'{_ANSWER_S:g} s passed'}") from error
+        except ConnectionError as error:
+            raise ResponderError(_GONE) from error
+        except asyncio.TimeoutError:
+            raise ResponderError(f"the responder did not answer within {_ANSWER_S:g} s") from None
         finally:
             self._open.pop(number, None)
 
@@ -120,7 +123,7 @@ class Responder:
         finally:
             for waiting in self._open.values():
                 if not waiting.done():
-                    waiting.set_exception(ResponderError("the responder's process is gone"))
+                    waiting.set_exception(ResponderError(_GONE))
 
     async def close(self) -> None:
         """End the process and wait for it. May be called twice."""

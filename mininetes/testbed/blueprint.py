@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 from mininet.topo import Topo
 
@@ -96,26 +97,44 @@ def draw(spec: ClusterSpec) -> Blueprint:
     )
 
 
+_GIVEN = ("self", "nodes", "network", "gateway")
+"""Parameters of a Topo's ``build`` that come from the rest of the description."""
+
+
+def _parameters(spec: ClusterSpec, cls: type[Topo], name: str) -> dict[str, Any]:
+    """The underlay's own parameters, checked against what its ``build`` takes. Raises BadInput."""
+    known = {key: each for key, each in inspect.signature(cls.build).parameters.items() if key not in _GIVEN}
+    wanted = dict(spec.underlay.parameters) if spec.underlay is not None else {}
+    for key, value in wanted.items():
+        place = f"spec.underlay.parameters.{key}"
+        if key not in known:
+            raise BadInput(place, None, f"unknown parameter of {name}; known: {', '.join(known) or 'none'}")
+        default = known[key].default
+        if isinstance(default, (int, str)) and type(value) is not type(default):
+            raise BadInput(place, value, f"like {default!r}")
+    return wanted
+
+
 def _topo(spec: ClusterSpec, part: parts.Part) -> Topo:
     """Make the underlay's Topo with the description's nodes. Raises BadInput."""
     cls = topo_class(part.module(), part.name)
-    known = set(inspect.signature(cls.build).parameters) - {"self"}
-    parameters = spec.underlay.parameters if spec.underlay is not None else {}
-    for key in parameters:
-        if key not in known - {"nodes", "network", "gateway"}:
-            right = ", ".join(sorted(known - {"nodes", "network", "gateway"})) or "none"
-            raise BadInput(f"spec.underlay.parameters.{key}", None, f"unknown parameter of {part.name}; known: {right}")
+    parameters = _parameters(spec, cls, part.name)
     names = [node.name for node in spec.nodes]
-    try:
-        topo = cls(nodes=names, network=str(spec.network.nodes), gateway=True, **parameters)
-    except (ValueError, TypeError, IndexError) as wrong:
-        raise BadInput(f"underlay {part.name}", None, str(wrong)) from None
-    clash = sorted(set(names) & (set(topo.nodes()) - {n for n in names if topo.nodeInfo(n).get("role") == "node"}))
-    if clash:
-        raise BadInput("spec.nodes", clash[0], f"a name that underlay {part.name} does not use itself")
-    if spec.outside.clients:
-        add_outside(topo, spec.outside.clients)
-    return topo
+
+    def make(nodes: list[str]) -> Topo:
+        try:
+            topo = cls(nodes=nodes, network=str(spec.network.nodes), gateway=True, **parameters)
+        except (ValueError, TypeError, IndexError, StopIteration) as wrong:
+            raise BadInput(f"underlay {part.name}", None, str(wrong) or type(wrong).__name__) from None
+        if spec.outside.clients:
+            add_outside(topo, spec.outside.clients)
+        return topo
+
+    stand_ins = [f"-{number}" for number in range(len(names))]  # names that no node can have
+    taken = set(make(stand_ins).nodes()) & set(names)
+    if taken:
+        raise BadInput("spec.nodes", min(taken), f"a name that underlay {part.name} does not give to a host of its own")
+    return make(names)
 
 
 def _view(spec: ClusterSpec, underlay: Underlay) -> FabricView:
@@ -134,7 +153,11 @@ def _view(spec: ClusterSpec, underlay: Underlay) -> FabricView:
         nodes.append(FabricNode(node.name, host.address, host.interfaces[0].device, plan.pod_subnet(number)))
     for host in underlay.hosts.values():
         for each in host.interfaces:
-            for field, network in (("pods", plan.pods), ("services", plan.services)):
+            for field, network in (
+                ("pods", plan.pods),
+                ("services", plan.services),
+                ("loadBalancers", plan.load_balancers),
+            ):
                 if each.address is not None and each.address.network.overlaps(network):
                     place = f"underlay: {host.name}: ip"
                     raise BadInput(place, str(each.address), f"outside spec.network.{field} ({network})")

@@ -63,7 +63,8 @@ class NetworkConfiguration:
             if not isinstance(kind, str) or not kind or "/" in kind:
                 raise BadInput(f"{source}: plugins[{index}].type", kind, "the name of an executable, without a path")
             ipam = plugin.get("ipam", {})
-            if not isinstance(ipam, dict) or (ipam and not isinstance(ipam.get("type"), str)):
+            ipam_kind = ipam.get("type", "") if isinstance(ipam, dict) else None
+            if not isinstance(ipam_kind, str) or "/" in ipam_kind or (ipam and not ipam_kind):
                 raise BadInput(f"{source}: plugins[{index}].ipam", ipam, "an object with the type of an address plugin")
         disabled = content.get("disableCheck", False)
         return cls(name, version, tuple(plugins), disabled in (True, "true"))
@@ -88,9 +89,13 @@ def fill_in(text: str, values: Mapping[str, str], source: str) -> str:
         return Template(value).substitute(values) if isinstance(value, str) else value
 
     try:
-        return json.dumps(walk(json.loads(text)), indent=2) + "\n"
-    except KeyError as unknown:
-        right = "a placeholder that is known: " + ", ".join(f"${name}" for name in sorted(values))
-        raise BadInput(source, f"${unknown.args[0]}", right) from None
+        content = json.loads(text)
     except ValueError as wrong:
         raise BadInput(source, None, f"not JSON: {wrong}") from None
+    right = "a placeholder that is known: " + ", ".join(f"${name}" for name in sorted(values)) + "; $$ for a plain $"
+    try:
+        return json.dumps(walk(content), indent=2) + "\n"
+    except KeyError as unknown:
+        raise BadInput(source, f"${unknown.args[0]}", right) from None
+    except ValueError as wrong:
+        raise BadInput(source, str(wrong), right) from None

@@ -1,0 +1,33 @@
+"""What all tests share: golden data, and the flag that writes it anew (--rewrite-golden), to be reviewed as a diff."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="Write tests/golden/ anew; then look at 'git diff' before a commit."
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
+    """Compare a value, byte for byte, with tests/golden/NAME.json."""
+
+    def compare(name: str, value: Any) -> None:
+        path = GOLDEN / f"{name}.json"
+        text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+        if request.config.getoption("--rewrite-golden"):
+            path.write_text(text)
+        assert path.is_file(), f"no golden data {path.name}: write it with --rewrite-golden, and look at it"
+        assert text == path.read_text(), f"differs from {path.name}: on purpose? then --rewrite-golden"
+
+    return compare

@@ -1,0 +1,214 @@
+"""Network configurations as libcni reads them, and their templates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mininetes.agents.cni.configuration import VERSIONS, NetworkConfiguration, fill_in, first_of
+from mininetes.agents.cni.installation import check, find_plugins
+from mininetes.errors import BadInput
+
+ROOT = Path(__file__).parents[2]
+BRIDGE = {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "subnet": "10.244.1.0/24"}}
+ONE = {"cniVersion": "1.0.0", "name": "pods", **BRIDGE}
+LIST = {"cniVersion": "1.0.0", "name": "pods", "plugins": [BRIDGE, {"type": "portmap"}]}
+
+
+def parse(content: object) -> NetworkConfiguration:
+    return NetworkConfiguration.parse(content if isinstance(content, str) else json.dumps(content), "10-x.conflist")
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_has_its_plugins_in_order() -> None:
+    found = parse(LIST)
+    assert (found.name, found.cni_version) == ("pods", "1.0.0")
+    assert [plugin["type"] for plugin in found.plugins] == ["bridge", "portmap"]
+    assert found.types == ["bridge", "host-local", "portmap"]
+
+
+def test_a_single_configuration_is_a_list_of_one() -> None:
+    found = parse(ONE)
+    assert len(found.plugins) == 1
+    assert found.plugins[0]["bridge"] == "cni0"
+    assert (found.name, found.types) == ("pods", ["bridge", "host-local"])
+
+
+def test_options_of_a_plugin_go_through_as_they_are() -> None:
+    found = parse({**LIST, "plugins": [{**BRIDGE, "mtu": 1400, "x": {"y": [1, None]}}]})
+    assert found.plugins[0]["mtu"] == 1400
+    assert found.plugins[0]["x"] == {"y": [1, None]}
+
+
+def test_a_configuration_goes_through_json_and_comes_back() -> None:
+    found = parse(LIST)
+    assert parse(found.to_json()) == found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_versions_that_there_are(version: str) -> None:
+    assert parse({**LIST, "cniVersion": version}).cni_version == version
+
+
+@pytest.mark.parametrize(("said", "disabled"), [(True, True), ("true", True), (False, False), ("false", False)])
+def test_check_can_be_disabled_as_a_word_too(said: object, disabled: bool) -> None:
+    assert parse({**LIST, "disableCheck": said}).disable_check is disabled
+
+
+BROKEN: dict[str, tuple[object, list[str]]] = {
+    "no JSON": ('{"cni', ["not JSON", "line 1"]),
+    "empty": ("", ["not JSON"]),
+    "a list": ("[]", ["JSON object"]),
+    "a word": ('"bridge"', ["JSON object"]),
+    "no name": ({**LIST, "name": None}, ["name"]),
+    "a name that is none": ({**LIST, "name": "a/b"}, ["name", "a/b"]),
+    "a name that is a number": ({**LIST, "name": 5}, ["name", "5"]),
+    "a version of the future": ({**LIST, "cniVersion": "9.0.0"}, ["cniVersion", "9.0.0", "1.0.0"]),
+    "a version that is a number": ({**LIST, "cniVersion": 1}, ["cniVersion", "1"]),
+    "a version that is a list": ({**LIST, "cniVersion": ["1.0.0"]}, ["cniVersion"]),
+    "neither type nor plugins": ({"cniVersion": "1.0.0", "name": "x"}, ["plugins"]),
+    "no plugins": ({**LIST, "plugins": []}, ["plugins", "at least one"]),
+    "plugins as an object": ({**LIST, "plugins": {}}, ["plugins", "list"]),
+    "a plugin without a type": ({**LIST, "plugins": [{}]}, ["plugins[0].type"]),
+    "a plugin that is a word": ({**LIST, "plugins": [BRIDGE, "portmap"]}, ["plugins[1].type"]),
+    "a type with a path": ({**LIST, "plugins": [{"type": "../sh"}]}, ["plugins[0].type", "../sh", "path"]),
+    "an empty type": ({**LIST, "plugins": [{"type": ""}]}, ["plugins[0].type"]),
+    "ipam as a word": ({**LIST, "plugins": [{"type": "x", "ipam": "host-local"}]}, ["plugins[0].ipam", "host-local"]),
+    "ipam without a type": ({**LIST, "plugins": [{"type": "x", "ipam": {"a": 1}}]}, ["plugins[0].ipam", "type"]),
+    "ipam with a path": ({**LIST, "plugins": [{"type": "x", "ipam": {"type": "../sh"}}]}, ["ipam", "../sh"]),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), BROKEN.values(), ids=list(BROKEN))
+def test_broken_ones_are_refused_naming_file_and_field(content: object, words: list[str]) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse(content)
+    assert caught.value.exit_status == 2
+    text = str(caught.value)
+    assert text.startswith("10-x.conflist")
+    assert [word for word in words if word not in text] == [], text
+    assert "\n" not in text
+
+
+# --- which of several ---------------------------------------------------------------------------------------------
+
+
+def put(folder: Path, **named: Any) -> None:
+    for name, content in named.items():
+        (folder / name.replace("__", ".").replace("_", "-")).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("ending", ["conf", "conflist", "json"])
+def test_all_three_endings_are_read(tmp_path: Path, ending: str) -> None:
+    put(tmp_path, **{f"10_x__{ending}": LIST if ending == "conflist" else ONE})
+    assert first_of(str(tmp_path)).name == "pods"
+
+
+def test_the_first_by_file_name_counts_whatever_its_ending(tmp_path: Path) -> None:
+    put(tmp_path, **{"20_b__conflist": {**LIST, "name": "second"}, "10_z__json": {**ONE, "name": "first"}})
+    assert first_of(str(tmp_path)).name == "first"
+    put(tmp_path, **{"05_a__conf": {**ONE, "name": "earliest"}})
+    assert first_of(str(tmp_path)).name == "earliest"
+
+
+def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
+    for name in ("00-x.conflist.bak", "00-x.conflist~", "00-README", "00-x.yaml"):
+        (tmp_path / name).write_text("not JSON")
+    put(tmp_path, **{"10_x__conflist": LIST})
+    assert first_of(str(tmp_path)).name == "pods"
+
+
+def test_an_empty_conf_dir_is_an_error_that_names_the_endings(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"\.conf, \.conflist, \.json"):
+        first_of(str(tmp_path))
+
+
+def test_a_broken_first_file_is_named_as_the_node_knows_it(tmp_path: Path) -> None:
+    (tmp_path / "10-x.conf").write_text("{")
+    with pytest.raises(BadInput, match=r"^/etc/cni/net\.d/10-x\.conf: not JSON"):
+        first_of(str(tmp_path))
+
+
+# --- templates ----------------------------------------------------------------------------------------------------
+
+VALUES = {"POD_CIDR": "10.244.1.0/24", "NODE_NAME": "node1"}
+
+
+def test_placeholders_are_filled_in_wherever_a_string_is() -> None:
+    text = fill_in('{"a": "$POD_CIDR", "b": [{"c": "x-${NODE_NAME}-y", "n": 1, "t": true, "o": null}]}', VALUES, "t")
+    assert json.loads(text) == {"a": "10.244.1.0/24", "b": [{"c": "x-node1-y", "n": 1, "t": True, "o": None}]}
+
+
+def test_without_placeholders_nothing_changes() -> None:
+    assert json.loads(fill_in(json.dumps(LIST), VALUES, "t")) == LIST
+
+
+def test_two_dollars_are_one() -> None:
+    assert json.loads(fill_in('{"a": "$$POD_CIDR"}', VALUES, "t")) == {"a": "$POD_CIDR"}
+
+
+def test_an_unknown_placeholder_is_named_with_those_there_are() -> None:
+    with pytest.raises(BadInput) as caught:
+        fill_in('{"a": "$POD_CIRD"}', VALUES, "mine.conflist")
+    text = str(caught.value)
+    assert "mine.conflist" in text
+    assert "$POD_CIRD" in text
+    assert "$NODE_NAME, $POD_CIDR" in text
+
+
+def test_a_dollar_that_is_no_placeholder_is_named_and_not_called_bad_json() -> None:
+    with pytest.raises(BadInput) as caught:
+        fill_in('{"a": "costs 5 $"}', VALUES, "mine.conflist")
+    assert "not JSON" not in str(caught.value)
+    assert "$" in str(caught.value)
+
+
+def test_a_template_that_is_no_json_is_called_so() -> None:
+    with pytest.raises(BadInput, match=r"mine\.conflist: not JSON"):
+        fill_in("{", VALUES, "mine.conflist")
+
+
+# --- plugins' executables -----------------------------------------------------------------------------------------
+
+
+def test_own_plugins_are_found_before_the_reference_ones(tmp_path: Path) -> None:
+    for name, mode in (("bridge", 0o755), ("mine", 0o755), ("README", 0o644), ("shared.bash", 0o644)):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(mode)
+    found = find_plugins([tmp_path])
+    assert found["bridge"] == tmp_path / "bridge"
+    assert found["mine"] == tmp_path / "mine"
+    assert found["shared.bash"] == tmp_path / "shared.bash"
+    assert "README" not in found
+    assert found["host-local"].parent != tmp_path
+
+
+def test_folders_that_are_not_there_are_no_error() -> None:
+    assert "bridge" in find_plugins([Path("/nothing/there")])
+
+
+def test_a_missing_executable_is_named_with_those_that_are_installed(tmp_path: Path) -> None:
+    template = tmp_path / "mine.conflist"
+    template.write_text(json.dumps(LIST))
+    with pytest.raises(BadInput) as caught:
+        check(template, {"bridge": tmp_path, "host-local": tmp_path, "x.bash": tmp_path})
+    text = str(caught.value)
+    assert "mine.conflist" in text
+    assert "'portmap'" in text
+    assert "bridge, host-local" in text
+    assert "x.bash" not in text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cni_scripts").glob("*.conflist")), ids=lambda path: path.name)
+def test_every_shipped_configuration_is_valid_and_its_plugins_are_there(path: Path) -> None:
+    assert check(path, find_plugins([ROOT / "cni_scripts"])).plugins
+
+
+def test_the_configurations_that_the_documents_name_are_shipped() -> None:
+    shipped = {path.name for path in (ROOT / "cni_scripts").glob("*.conflist")}
+    assert {"bash-bridge.conflist", "bridge.conflist"} <= shipped
