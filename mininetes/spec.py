@@ -244,18 +244,16 @@ def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
     for key, right in (("apiVersion", API_VERSION), ("kind", "Cluster")):
         if content.get(key) != right:
             raise BadInput(f"{path}: {key}", content.get(key), right)
-    unknown = set(content) - {"apiVersion", "kind", "metadata", "spec"}
-    if unknown:
-        raise BadInput(
-            f"{path}: {sorted(unknown)[0]}", None, "unknown key; known here: apiVersion, kind, metadata, spec"
-        )
+    for key in content:
+        if key not in ("apiVersion", "kind", "metadata", "spec"):
+            raise BadInput(f"{path}: {key}", None, "unknown key; known here: apiVersion, kind, metadata, spec")
     metadata, spec = content.get("metadata") or {}, content.get("spec") or {}
     for key, part in (("metadata", metadata), ("spec", spec)):
         if not isinstance(part, dict):
             raise BadInput(f"{path}: {key}", part, "a mapping")
-    extra = [key for key in metadata if key != "name"]
-    if extra:
-        raise BadInput(f"{path}: metadata.{extra[0]}", None, "unknown key; known here: name")
+    for key in metadata:
+        if key != "name":
+            raise BadInput(f"{path}: metadata.{key}", None, "unknown key; known here: name")
     name = metadata.get("name")
     if name is not None and not isinstance(name, str):
         raise BadInput(f"{path}: metadata.name", name, "a name")
