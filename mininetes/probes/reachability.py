@@ -18,7 +18,6 @@ _BURST = 32
 _SMALLEST_WINDOW = 8
 _SETTLED_AT_LEAST_S = 0.005
 _PAUSE_S = 0.002
-_MOST_STALLS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,8 @@ class SweepOptions:
     most ``window`` probes are young at a time; the sweep makes this less by itself when probes are
     lost that a later attempt shows to be answerable. A probe stops being young when it is answered
     or older than a few round trips (nothing of it fills a queue then); so pairs that never answer
-    do not hold up the others. After ``deadline_s`` the rest is given up as loss.
+    do not hold up the others. When the kernel has no room for a probe, the sweep pauses, as long in
+    all as it waits for one flow; after that such a probe is loss. After ``deadline_s`` the rest is, too.
     """
 
     attempts: int = 2
@@ -73,7 +73,7 @@ class _Sweep:
         self._sent = [0] * len(flows)
         self._ports_used: Counter[tuple[str, str, str, int]] = Counter()
         self._todo = deque(range(len(flows)))
-        self._stalls: Counter[int] = Counter()
+        self._pauses_left = int(options.attempts * options.timeout_s / _PAUSE_S)
         self._aging: deque[Probe] = deque()
         self._waiting: deque[Probe] = deque()
         self._young = 0
@@ -124,8 +124,8 @@ class _Sweep:
     def _not_sent(self, index: int, refused: NotSent) -> None:
         """Try again later when our own load was in the way; else that is the outcome."""
         flow, number = self._flows[index], self._sent[index] + 1
-        self._stalls[index] += refused.overload
-        if refused.overload and self._stalls[index] <= _MOST_STALLS:
+        if refused.overload and self._pauses_left > 0:
+            self._pauses_left -= 1
             self._todo.append(index)
             self._slow_down()
             self._pause_until = time.monotonic() + _PAUSE_S

@@ -15,6 +15,7 @@ where there is NAT, translated back.
 from __future__ import annotations
 
 import random
+import resource
 import select
 import socket
 import struct
@@ -165,6 +166,7 @@ class Stations:
     """The stations of one measurement, and one epoll for all their sockets. A context manager."""
 
     def __init__(self, stop_fd: int = -1, *, timed: bool = False) -> None:
+        _lift_file_limit()
         self.stopped = False
         self._stop_fd = stop_fd
         self._timed = timed
@@ -214,6 +216,13 @@ class Stations:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _lift_file_limit() -> None:
+    """Let this process open as many files as it may: a station has three or more, and there may be thousands."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _answers(listener: _Listener) -> Iterator[Heard]:

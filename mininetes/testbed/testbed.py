@@ -57,6 +57,7 @@ class Testbed:
         self._responder: Responder | None = None
         self._runtimes: dict[str, CniRuntime] = {}
         self._settled: int | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self.ready_s: float | None = None
         """How long `bring_up` took."""
 
@@ -71,6 +72,7 @@ class Testbed:
         start = time.monotonic()
         progress("nodes and links")
         loop = asyncio.get_running_loop()
+        self._preparing = loop.create_task(self.prober.prepare())  # the first probe would else wait for scapy
         await loop.run_in_executor(self._workers, self._make_network)
         nodes_held()
         progress(f"fabric {self.spec.fabric.name}")
@@ -215,6 +217,8 @@ class Testbed:
 
     async def close(self) -> None:
         """Stop prober and responder. May be called twice."""
+        if self._preparing is not None:
+            await asyncio.gather(self._preparing, return_exceptions=True)
         await self.prober.close()
         if self._responder is not None:
             await self._responder.close()

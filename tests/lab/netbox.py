@@ -14,25 +14,29 @@ Inside, `Lan` builds hosts on a bridge:
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import inspect
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mininetes.kernel.netns import add_named, mount
 from mininetes.kernel.processes import Namespaces
 from mininetes.kernel.processes import run as run_process
+from mininetes.probes.responder_client import Responder, ServedPort
 from mininetes.probes.vantage import Vantage
 
 REPOSITORY = Path(__file__).parents[2]
 SANDBOX = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 USER_NAMESPACE = ["--user", "--map-root-user"]
 INSIDE = "MININETES_NETBOX"
+PORTS = [ServedPort(8080, "TCP"), ServedPort(8080, "UDP")]
 
 
 def run(function: Callable[..., Any], *arguments: Any, user_namespace: bool = False, timeout_s: float = 120.0) -> Any:
@@ -71,6 +75,68 @@ class Lan:
                 lines += [f"neighbour add {_address(n)} lladdr {_mac(n)} dev eth0 nud permanent" for n in others]
             ip_batch(f"h{number}", lines)
         self.hosts = [Vantage(f"h{n}", "pod", f"node{n % 2}", _address(n), f"/run/netns/h{n}") for n in numbers]
+
+
+class Chain:
+    """Two pods with routers between them, so that the way takes longer than the ends.
+
+    p1 10.8.0.1 --- 10.8.0.2 r1 10.8.1.1 --- 10.8.1.2 r2 10.8.2.1 --- ... --- 10.8.N.2 p2
+    """
+
+    def __init__(self, routers: int) -> None:
+        names = ["p1", *(f"r{n}" for n in range(1, routers + 1)), "p2"]
+        for name in names:
+            add_named(f"/run/netns/{name}")
+        links = range(len(names) - 1)
+        ip_batch("", [f"link add right netns {names[n]} type veth peer name left netns {names[n + 1]}" for n in links])
+        last = links[-1]
+        for n, name in enumerate(names):
+            lines = []
+            if n > 0:
+                lines += ["link set left up", f"address add 10.8.{n - 1}.2/24 dev left"]
+            if n <= last:
+                lines += ["link set right up", f"address add 10.8.{n}.1/24 dev right"]
+            if n > 1:
+                lines.append(f"route add 10.8.0.0/24 via 10.8.{n - 1}.1")
+            if n < last:
+                lines.append(f"route add 10.8.{last}.0/24 via 10.8.{n}.2")
+            ip_batch(name, lines)
+            if 0 < n <= last:
+                run_process(["sysctl", "-qw", "net.ipv4.ip_forward=1"], namespaces=Namespaces(net=f"/run/netns/{name}"))
+        self.pods = [
+            Vantage("p1", "pod", "node1", "10.8.0.1", "/run/netns/p1"),
+            Vantage("p2", "pod", "node2", f"10.8.{last}.2", "/run/netns/p2"),
+        ]
+
+
+class Served:
+    """Responders for all hosts, while the block runs (in a thread, as the engine's loop is elsewhere)."""
+
+    def __init__(self, hosts: list[Vantage], ports: Sequence[ServedPort] = PORTS) -> None:
+        self._hosts, self._ports = hosts, ports
+        self._ready, self._end = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    async def _serve(self) -> None:
+        async with await Responder.start() as responder:
+            for host in self._hosts:
+                await responder.serve(host.name, node=host.node, netns=host.netns, ports=self._ports)
+            self._ready.set()
+            await asyncio.to_thread(self._end.wait)
+
+    def __enter__(self) -> Served:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def cut(host: Vantage) -> None:
+    """Cut a `Lan`'s host off."""
+    ip_batch("", [f"link set v{host.name[1:]} down"])
 
 
 def ip_batch(namespace: str, lines: list[str]) -> None:

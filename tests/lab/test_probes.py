@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import select
 import socket
-import statistics
 import threading
 import time
 from pathlib import Path
@@ -20,13 +17,11 @@ from mininetes.errors import BadInput
 from mininetes.kernel.netns import socket_in
 from mininetes.probes.connections import ConnectOptions, connect
 from mininetes.probes.outcomes import Outcome, Seen
-from mininetes.probes.pacing import Pacing, measure
+from mininetes.probes.pacing import Pacing
 from mininetes.probes.reachability import SweepOptions, sweep
-from mininetes.probes.responder_client import Responder, ServedPort
 from mininetes.probes.sender import Prober
 from mininetes.probes.vantage import Flow, Target, Vantage, all_pairs
 
-PORTS = [ServedPort(8080, "TCP"), ServedPort(8080, "UDP")]
 ETH_P_IP = 0x0800
 
 
@@ -48,31 +43,6 @@ def as_rows(outcomes: list[Outcome]) -> list[dict[str, Any]]:
         }
         for one in outcomes
     ]
-
-
-class Served:
-    """Responders for all hosts, while the block runs (in a thread, as the engine's loop is elsewhere)."""
-
-    def __init__(self, hosts: list[Vantage], ports: list[ServedPort] = PORTS) -> None:
-        self._hosts, self._ports = hosts, ports
-        self._ready, self._end = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    async def _serve(self) -> None:
-        async with await Responder.start() as responder:
-            for host in self._hosts:
-                await responder.serve(host.name, node=host.node, netns=host.netns, ports=self._ports)
-            self._ready.set()
-            await asyncio.to_thread(self._end.wait)
-
-    def __enter__(self) -> Served:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
 
 
 class Capture:
@@ -100,17 +70,13 @@ class Capture:
         return sum(p[12:20] == ends and p[9] == protocol and first_byte in (None, p[20]) for p in self.packets)
 
 
-def cut(host: Vantage) -> None:
-    netbox.ip_batch("", [f"link set v{host.name[1:]} down"])
-
-
 # --- reachability -------------------------------------------------------------------------------------------------
 
 
 def all_protocols_with_one_host_cut() -> list[dict[str, Any]]:
     lan = netbox.Lan(4)
-    cut(lan.hosts[2])
-    with Served(lan.hosts):
+    netbox.cut(lan.hosts[2])
+    with netbox.Served(lan.hosts):
         flows = [
             *all_pairs(lan.hosts),
             *all_pairs(lan.hosts, protocol="udp", port=8080),
@@ -139,7 +105,7 @@ def test_pairs_without_the_cut_host_answer_and_those_with_it_are_loss(user_names
 
 def sweep_and_ping_and_capture() -> dict[str, Any]:
     lan = netbox.Lan(4)
-    cut(lan.hosts[3])
+    netbox.cut(lan.hosts[3])
     first, second = lan.hosts[:2]
     with Capture(second) as capture:
         rows = as_rows(sweep(all_pairs(lan.hosts), SweepOptions(attempts=3, timeout_s=0.2)))
@@ -161,13 +127,13 @@ def test_a_sweep_agrees_with_ping_and_with_a_capture() -> None:
 def tcp_and_udp_beside_nc() -> dict[str, Any]:
     lan = netbox.Lan(3)
     first, second, third = lan.hosts
-    cut(third)
+    netbox.cut(third)
     flows = [
         Flow(first, host, protocol, port)
         for protocol in ("tcp", "udp")
         for host, port in ((second, 8080), (second, 9), (third, 8080))
     ]
-    with Served([second]):
+    with netbox.Served([second]):
         with Capture(second) as capture:
             rows = as_rows(sweep(flows, SweepOptions(attempts=1, timeout_s=0.3)))
         tcp = [
@@ -235,7 +201,7 @@ def open_files() -> int:
 def the_same_flow_many_times() -> dict[str, Any]:
     lan = netbox.Lan(2)
     files = open_files()
-    with Served(lan.hosts):
+    with netbox.Served(lan.hosts):
         udp = sweep([Flow(lan.hosts[0], lan.hosts[1], "udp", 8080)] * 50)
         tcp = connect([Flow(lan.hosts[0], lan.hosts[1], "tcp", 8080)] * 200)
     return {"udp": as_rows(udp), "tcp": as_rows(tcp), "files": open_files() - files}
@@ -297,7 +263,7 @@ def test_others_connections_and_pings_go_on_during_sweeps() -> None:
 def sweep_that_mostly_waits() -> dict[str, float]:
     lan = netbox.Lan(12)
     for host in lan.hosts[1:]:
-        cut(host)
+        netbox.cut(host)
     flows = all_pairs(lan.hosts)
     sweep(flows[:1], SweepOptions(attempts=1, timeout_s=0.1))
     began, cpu = time.monotonic(), time.process_time()
@@ -319,7 +285,7 @@ def test_waiting_costs_no_cpu_and_ends_after_the_attempts() -> None:
 
 def cancelled_and_used_again() -> dict[str, Any]:
     lan = netbox.Lan(3)
-    cut(lan.hosts[2])
+    netbox.cut(lan.hosts[2])
 
     async def main() -> dict[str, Any]:
         async with Prober() as prober:
@@ -356,83 +322,6 @@ def namespace_gone() -> str:
 
 def test_a_namespace_that_is_gone_is_an_error_that_names_it() -> None:
     assert "/run/netns/gone" in netbox.run(namespace_gone)
-
-
-# --- latency ------------------------------------------------------------------------------------------------------
-
-ROUNDS = 3
-TURNS = 8
-COUNT = 40
-
-
-def ping_times_us(said: str) -> list[float]:
-    # ping cuts off below a microsecond, which is 0.5 on average
-    return [float(time_ms) * 1000 + 0.5 for time_ms in re.findall(r"time=([0-9.]+) ms", said)]
-
-
-def latency_beside_ping(size: int) -> list[tuple[float, float]]:
-    """Medians of (probes, ping), measured in turns on one CPU, until they agree or the rounds are over.
-
-    On one, because a packet that changes CPUs takes several times as long, and chance says which do.
-    """
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    lan = netbox.Lan(2)
-    first, second = lan.hosts
-    measure([Flow(first, second)], Pacing(count=5))
-    found: list[tuple[float, float]] = []
-    for _ in range(ROUNDS):
-        ours: list[float] = []
-        theirs: list[float] = []
-        for _ in range(TURNS):
-            samples = measure([Flow(first, second)], Pacing(interval_s=0.005, count=COUNT, payload_bytes=size))
-            ours += [one.rtt_us for one in samples if one.rtt_us is not None]
-            said = netbox.inside(first, "ping", "-n", "-i0.005", f"-c{COUNT}", f"-s{size}", second.address)
-            theirs += ping_times_us(said)
-        found.append((statistics.median(ours), statistics.median(theirs)))
-        if abs(found[-1][0] / found[-1][1] - 1) <= 0.2:
-            break
-    return found
-
-
-@pytest.mark.parametrize("size", [56, 1200])
-def test_rtt_agrees_with_ping_at_the_same_pacing_and_size(size: int) -> None:
-    rounds = netbox.run(latency_beside_ping, size)
-    ours, theirs = rounds[-1]
-    assert 0.8 <= ours / theirs <= 1.2, f"medians in us (probes, ping) of each round: {rounds}"
-
-
-def stamps_of_every_protocol() -> list[dict[str, Any]]:
-    lan = netbox.Lan(3)
-    first, second, third = lan.hosts
-    cut(third)
-    flows = [Flow(first, host, p, 8080 * (p != "icmp")) for p in ("icmp", "udp", "tcp") for host in (second, third)]
-    with Served([second]):
-        samples = measure(flows, Pacing(interval_s=0.01, count=20, warm_up=1, timeout_s=0.2))
-    return [
-        {
-            "flow": str(one.flow),
-            "sequence": one.sequence,
-            "seen": one.seen.value,
-            "rtt": one.rtt_us,
-            "wire": one.wire_rtt_us,
-            "target": one.flow.target.name,
-        }
-        for one in samples
-    ]
-
-
-@pytest.mark.parametrize("user_namespace", [False, True], ids=["as the caller", "in a user namespace"])
-def test_every_probe_has_a_sample_with_both_times_or_is_loss(user_namespace: bool) -> None:
-    samples = netbox.run(stamps_of_every_protocol, user_namespace=user_namespace)
-    assert len(samples) == 6 * 20
-    for flow in {one["flow"] for one in samples}:
-        assert [one["sequence"] for one in samples if one["flow"] == flow] == list(range(20))
-    for one in samples:
-        if one["target"] == "h3":
-            assert (one["seen"], one["rtt"], one["wire"]) == ("no answer", None, None)
-        else:
-            assert one["seen"] == "answered"
-            assert 0 < one["wire"] <= one["rtt"] < 200_000
 
 
 def test_bad_options_are_refused_by_name() -> None:
