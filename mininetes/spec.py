@@ -22,6 +22,7 @@ from mininetes.errors import BadInput
 
 API_VERSION = "mininetes/v1"
 HOST_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 Role = Literal["control-plane", "worker"]
 
 
@@ -203,13 +204,20 @@ def _known_keys(place: list[str]) -> list[str]:
     return [field.alias or name for name, field in fields.items() if place or name != "name"]
 
 
+def check_lab_name(name: str) -> str:
+    """Return ``name`` if a lab may be called so; raise BadInput otherwise."""
+    if not LAB_NAME.fullmatch(name):
+        raise BadInput("lab name", name, "up to 40 lower-case letters, digits and '-', starting and ending without '-'")
+    return name
+
+
 def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
     """Make a checked description from the ``spec`` part of a cluster file. Raises BadInput."""
     if "name" in spec:
         raise BadInput("spec.name", None, "unknown key; the name belongs to metadata")
     values = dict(spec)
     if name is not None:
-        values["name"] = name
+        values["name"] = check_lab_name(name)
     asked = values.get("nodes", ())
     if isinstance(asked, Mapping):
         try:
@@ -222,6 +230,12 @@ def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
         return ClusterSpec.model_validate(values).check()
     except ValidationError as wrong:
         raise _say(wrong.errors()[0]) from None
+
+
+def _refuse_unknown(part: Mapping[Any, Any], known: tuple[str, ...], place: str) -> None:
+    for key in part:
+        if key not in known:
+            raise BadInput(f"{place}{key}", None, f"unknown key; known here: {', '.join(known)}")
 
 
 def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
@@ -244,16 +258,12 @@ def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
     for key, right in (("apiVersion", API_VERSION), ("kind", "Cluster")):
         if content.get(key) != right:
             raise BadInput(f"{path}: {key}", content.get(key), right)
-    for key in content:
-        if key not in ("apiVersion", "kind", "metadata", "spec"):
-            raise BadInput(f"{path}: {key}", None, "unknown key; known here: apiVersion, kind, metadata, spec")
+    _refuse_unknown(content, ("apiVersion", "kind", "metadata", "spec"), f"{path}: ")
     metadata, spec = content.get("metadata") or {}, content.get("spec") or {}
     for key, part in (("metadata", metadata), ("spec", spec)):
         if not isinstance(part, dict):
             raise BadInput(f"{path}: {key}", part, "a mapping")
-    for key in metadata:
-        if key != "name":
-            raise BadInput(f"{path}: metadata.{key}", None, "unknown key; known here: name")
+    _refuse_unknown(metadata, ("name",), f"{path}: metadata.")
     name = metadata.get("name")
     if name is not None and not isinstance(name, str):
         raise BadInput(f"{path}: metadata.name", name, "a name")

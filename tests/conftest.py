@@ -14,7 +14,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--rewrite-golden", action="store_true", help="Write tests/golden/ anew; then look at 'git diff' before a commit."
+        "--rewrite-golden",
+        action="store_true",
+        help="Write tests/golden/ anew; then look at 'git diff' before a commit.",
     )
 
 

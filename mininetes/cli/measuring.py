@@ -27,7 +27,9 @@ def probe_command() -> None:
 def reachability(lab: str | None, protocol: str, attempts: int, timeout_s: float, output: str) -> int:
     """Measure who reaches whom; status 1 when it is not as expected."""
     from mininetes.probes.matrix import ReachabilityMatrix  # noqa: PLC0415
+    from mininetes.probes.reachability import SweepOptions  # noqa: PLC0415
 
+    SweepOptions(attempts=attempts, timeout_s=timeout_s)  # checks both before the lab is asked
     control = state.find(lab).control
     answer = ask(control, op="reachability", protocol=protocol, attempts=attempts, timeout_s=timeout_s)
     matrix = ReachabilityMatrix.from_rows(answer["cells"])
@@ -47,7 +49,9 @@ def reachability(lab: str | None, protocol: str, attempts: int, timeout_s: float
 def latency(lab: str | None, count: int, interval_s: float, payload_bytes: int, output: str) -> int:
     """Measure latency between pods on one node and on two; status 1 when probes were lost."""
     from mininetes.probes import latency as latencies  # noqa: PLC0415
+    from mininetes.probes.pacing import Pacing  # noqa: PLC0415
 
+    Pacing(interval_s, count, payload_bytes)  # checks all three before the lab is asked
     answer = ask(
         state.find(lab).control,
         answer_within_s=count * interval_s * 20 + 300,

@@ -90,4 +90,4 @@ def description(
             _set(spec, field.removeprefix("spec."), yaml.safe_load(text))
         except yaml.YAMLError:
             raise BadInput("--set", setting, "a value that YAML understands") from None
-    return describe(spec, lab or name)
+    return describe(spec, lab if lab is not None else name)

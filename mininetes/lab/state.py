@@ -13,15 +13,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mininetes.errors import BadInput, MininetesError
-
-NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+from mininetes.spec import LAB_NAME, check_lab_name
 
 
 def base() -> Path:
@@ -107,19 +105,12 @@ class Held:
             self.fd = -1
 
 
-def check_name(name: str) -> str:
-    """Return ``name`` if a lab may be called so; raise BadInput otherwise."""
-    if not NAME_PATTERN.fullmatch(name):
-        raise BadInput("lab name", name, "up to 40 lower-case letters, digits and '-', starting and ending without '-'")
-    return name
-
-
 def hold(name: str) -> Held:
     """Take the state folder of a new lab; a stale one of that name is removed first.
 
     Raises BadInput when a lab of that name is up.
     """
-    state = LabState(check_name(name), base() / name)
+    state = LabState(check_lab_name(name), base() / name)
     while True:
         state.folder.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -148,7 +139,7 @@ def labs() -> list[LabState]:
     """The labs of this user that are up, by name. Removes what stale ones left."""
     found = []
     for folder in sorted(base().iterdir()):
-        if not NAME_PATTERN.fullmatch(folder.name) or not folder.is_dir():
+        if not LAB_NAME.fullmatch(folder.name) or not folder.is_dir():
             continue
         state = LabState(folder.name, folder)
         if state.is_up():

@@ -14,7 +14,7 @@ from mininetes.errors import BadInput
 from mininetes.probes.launching import Launcher, NotSent, Probe, returned_cookie
 from mininetes.probes.outcomes import Sample, Seen
 from mininetes.probes.outlet import Outlet
-from mininetes.probes.packets import DEFAULT_PAYLOAD
+from mininetes.probes.packets import DEFAULT_PAYLOAD, check_payload
 from mininetes.probes.station import Heard, Station, Stations
 from mininetes.probes.vantage import Flow
 
@@ -51,6 +51,7 @@ class Pacing:
             raise BadInput("count", self.count, "1 to 1000000")
         if not 0 <= self.warm_up <= 1000:
             raise BadInput("warm_up", self.warm_up, "0 to 1000")
+        check_payload(self.payload_bytes)
         if not 0 < self.timeout_s <= 60:
             raise BadInput("timeout_s", self.timeout_s, "more than 0 and at most 60 seconds")
         if not 0.0001 <= self.spacing_s <= 60:

@@ -20,7 +20,8 @@ from mininetes.probes.packet_marks import COOKIE_LENGTH, MAGIC
 from mininetes.probes.vantage import Protocol
 
 UDP_LEAST_PAYLOAD = len(MAGIC) + COOKIE_LENGTH
-MOST_PAYLOAD = 65535 - 20 - 20
+MOST_PAYLOAD = 65535 - 20 - 8
+"""An IP packet less its header and that of ICMP or UDP."""
 DEFAULT_PAYLOAD = 56
 """What ping sends."""
 
@@ -79,7 +80,7 @@ class EchoTemplate:
     """ICMP echo requests. Their checksum does not cover the addresses; the source stays 0.0.0.0."""
 
     def __init__(self, payload_bytes: int = DEFAULT_PAYLOAD) -> None:
-        _check_payload(payload_bytes, 0)
+        check_payload(payload_bytes, 0)
         self._bytes = _scapys("icmp", payload_bytes)
         _word.pack_into(self._bytes, _IP + 2, 0)
         self._total = _sum(bytes(self._bytes[_IP:]))
@@ -97,7 +98,7 @@ class UdpTemplate:
     """UDP datagrams whose payload starts with MAGIC and a cookie."""
 
     def __init__(self, payload_bytes: int = DEFAULT_PAYLOAD) -> None:
-        _check_payload(payload_bytes, UDP_LEAST_PAYLOAD)
+        check_payload(payload_bytes, UDP_LEAST_PAYLOAD)
         self._bytes = _scapys("udp", payload_bytes)
         self._cookie = slice(_IP + 8 + len(MAGIC), _IP + 8 + UDP_LEAST_PAYLOAD)
         _word.pack_into(self._bytes, _IP + 6, 0)
@@ -135,7 +136,7 @@ class SynTemplate:
         return bytes(packet)
 
 
-def _check_payload(length: int, least: int) -> None:
+def check_payload(length: int, least: int = 0) -> None:
     """Raise BadInput when a packet cannot carry that many bytes."""
     if not least <= length <= MOST_PAYLOAD:
         raise BadInput("payload_bytes", length, f"{least} to {MOST_PAYLOAD} bytes")

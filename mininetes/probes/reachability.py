@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from mininetes.errors import BadInput
 from mininetes.probes.launching import Launcher, NotSent, Probe, returned_cookie
 from mininetes.probes.outcomes import Answer, Outcome, Seen
-from mininetes.probes.packets import DEFAULT_PAYLOAD
+from mininetes.probes.packets import DEFAULT_PAYLOAD, check_payload
 from mininetes.probes.station import Heard, Station, Stations
 from mininetes.probes.vantage import Flow
 
@@ -41,6 +41,7 @@ class SweepOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.attempts <= 100:
             raise BadInput("attempts", self.attempts, "1 to 100")
+        check_payload(self.payload_bytes)
         if not 0 < self.timeout_s <= 60:
             raise BadInput("timeout_s", self.timeout_s, "more than 0 and at most 60 seconds")
         if not _SMALLEST_WINDOW <= self.window <= 512:

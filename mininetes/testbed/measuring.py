@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from mininetes.errors import BadInput
@@ -10,6 +11,7 @@ from mininetes.probes.outcomes import Sample
 from mininetes.probes.pacing import Pacing
 from mininetes.probes.reachability import SweepOptions
 from mininetes.probes.vantage import Flow, Protocol, Vantage, all_pairs
+from mininetes.testbed.expectation import expect
 from mininetes.testbed.testbed import Testbed
 
 
@@ -25,8 +27,9 @@ async def reachability(
     targets = ends if protocol == "icmp" else [each for each in ends if each.kind == "pod"]
     port = 0 if protocol == "icmp" else testbed.spec.pods.port
     flows = all_pairs(ends, targets, protocol=protocol, port=port)
+    basis = await asyncio.to_thread(testbed.basis)
     outcomes = await testbed.prober.sweep(flows, options)
-    return ReachabilityMatrix.compare(outcomes, lambda flow: testbed.expect(flow.source, flow.target))
+    return ReachabilityMatrix.compare(outcomes, lambda flow: expect(flow.source, flow.target, basis))
 
 
 def latency_flows(testbed: Testbed) -> list[Flow]:
@@ -37,12 +40,13 @@ def latency_flows(testbed: Testbed) -> list[Flow]:
     first = [pods[0] for pods in by_node.values()]
     flows = [Flow(pods[0], pods[1]) for pods in by_node.values() if len(pods) > 1]
     flows += [Flow(pod, first[(index + 1) % len(first)]) for index, pod in enumerate(first) if len(first) > 1]
-    return [flow for flow in flows if testbed.expect(flow.source, flow.target).reached]
+    basis = testbed.basis()
+    return [flow for flow in flows if expect(flow.source, flow.target, basis).reached]
 
 
 async def latency(testbed: Testbed, pacing: Pacing | None = None, flows: Sequence[Flow] | None = None) -> list[Sample]:
     """Measure latency along these flows, or along `latency_flows`. Raises BadInput when there are none."""
-    wanted = list(flows) if flows is not None else latency_flows(testbed)
+    wanted = list(flows) if flows is not None else await asyncio.to_thread(latency_flows, testbed)
     if not wanted:
         raise BadInput("spec.pods.perNode", testbed.spec.pods.per_node, "at least 2 pods that can reach each other")
     return await testbed.prober.latency(wanted, pacing)

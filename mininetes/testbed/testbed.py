@@ -20,13 +20,12 @@ from mininetes.kernel.netstate import Change
 from mininetes.kernel.processes import let_thread_enter
 from mininetes.lab.engine_side import InitSocket
 from mininetes.lab.filesystem import node_path
-from mininetes.probes.matrix import Expectation
 from mininetes.probes.responder_client import Responder, ServedPort
 from mininetes.probes.sender import Prober
-from mininetes.probes.vantage import Target, Vantage
+from mininetes.probes.vantage import Vantage
 from mininetes.testbed import neighbours, pods
 from mininetes.testbed.blueprint import Blueprint
-from mininetes.testbed.expectation import expect
+from mininetes.testbed.expectation import Basis
 
 log = logging.getLogger("mininetes")
 
@@ -176,13 +175,16 @@ class Testbed:
         ]
         return [each for each in found if not kinds or each.kind in kinds]
 
-    def expect(self, source: Vantage, target: Target) -> Expectation:
-        """What the description says of one pair of nodes and pods."""
-        return expect(
-            source,
-            target,
-            connects_nodes=self.blueprint.connects_nodes,
-            masquerades_to_nodes=self.blueprint.masquerades_to_nodes,
+    def basis(self) -> Basis:
+        """What is to be expected of pairs: the description, and without a fabric the routes that people added."""
+        blueprint, net = self.blueprint, self._network()
+        if blueprint.connects_nodes:
+            return Basis(connects_nodes=True)
+        return Basis(
+            connects_nodes=False,
+            masquerades_to_nodes=blueprint.masquerades_to_nodes,
+            node_addresses={node.name: str(node.address) for node in blueprint.view.nodes},
+            routes={node.name: applier.read(net.netns(node.name), {}).routes for node in blueprint.view.nodes},
         )
 
     def status(self) -> dict[str, Any]:

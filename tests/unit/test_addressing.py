@@ -44,9 +44,7 @@ def test_a_node_beyond_the_last_subnet_is_refused() -> None:
         plan.pod_subnet(256)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "pods"), [(24, 253), (25, 125), (29, 5), (30, 1)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("prefix", "pods"), [(24, 253), (25, 125), (29, 5), (30, 1)], ids=str)
 def test_how_many_pods_fit_a_prefix(prefix: int, pods: int) -> None:
     plan = AddressPlan(node_prefix=prefix)
     assert plan.pods_per_node == pods
@@ -57,7 +55,9 @@ def test_how_many_pods_fit_a_prefix(prefix: int, pods: int) -> None:
 
 @pytest.mark.parametrize(("network", "nodes"), [("192.168.1.0/24", 244), ("192.168.0.0/20", 4084), ("10.1.0.0/27", 20)])
 def test_how_many_nodes_fit_a_network(network: str, nodes: int) -> None:
-    plan = AddressPlan(nodes=IPv4Network(network), pods=IPv4Network("172.16.0.0/12"), services=IPv4Network("10.2.0.0/16"))
+    plan = AddressPlan(
+        nodes=IPv4Network(network), pods=IPv4Network("172.16.0.0/12"), services=IPv4Network("10.2.0.0/16")
+    )
     if nodes < plan.pod_subnets:
         plan.check(nodes, 1)
     with pytest.raises(BadInput):

@@ -1,4 +1,4 @@
-"""From a description to what will be built: pods, hashes, plans (as golden data), and what is expected to be reached."""
+"""From a description to what will be built: pods, hashes, plans (golden data), and what is expected to be reached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mininetes.kernel.netstate import NetState
 from mininetes.probes.vantage import Target, Vantage
 from mininetes.spec import describe
 from mininetes.testbed.blueprint import Blueprint, draw
-from mininetes.testbed.expectation import expect
+from mininetes.testbed.expectation import Basis, expect
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFLIST = {
@@ -195,13 +195,13 @@ def test_who_should_reach_whom(
     source: str, target: str, same: bool, fabric: bool, masquerade: bool, reached: bool
 ) -> None:
     to: Target = place(target, "node1" if same else "node2")
-    found = expect(place(source, "node1"), to, connects_nodes=fabric, masquerades_to_nodes=masquerade)
+    found = expect(place(source, "node1"), to, Basis(fabric, masquerade))
     assert found.reached is reached
     assert found.reason
 
 
 def test_no_fabric_is_given_as_the_reason_where_nothing_is_expected() -> None:
-    found = expect(place("pod", "node1"), place("pod", "node2"), connects_nodes=False, masquerades_to_nodes=False)
+    found = expect(place("pod", "node1"), place("pod", "node2"), Basis(False, False))
     assert found.reason == "no fabric between the nodes"
 
 

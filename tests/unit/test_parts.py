@@ -93,7 +93,7 @@ def test_a_path_to_nothing_lists_the_names_too(path: str) -> None:
 
 
 def test_a_parts_folder_must_be_there() -> None:
-    with pytest.raises(BadInput, match="--parts.*/nothing/there.*a folder"):
+    with pytest.raises(BadInput, match=r"--parts.*/nothing/there.*a folder"):
         parts.use([Path("/nothing/there")])
 
 

@@ -67,7 +67,7 @@ def test_no_rows_are_an_empty_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("schema", [0, 2, "1", None])
 def test_another_schema_is_refused_with_both_numbers(tmp_path: Path, schema: object) -> None:
     (tmp_path / ROWS).write_text(json.dumps({**LINE, "schema": schema}) + "\n")
-    with pytest.raises(BadInput, match="schema.*1"):
+    with pytest.raises(BadInput, match=r"schema.*1"):
         list(read(tmp_path))
 
 

@@ -138,7 +138,9 @@ def nodes(*listed: Any) -> dict[str, Any]:
 
 BAD = {
     # too small for what is asked
-    "pods' network too small for the nodes": Wrong(net(pods="10.244.0.0/23"), "spec.network.pods", "10.244.0.0/23", "3"),
+    "pods' network too small for the nodes": Wrong(
+        net(pods="10.244.0.0/23"), "spec.network.pods", "10.244.0.0/23", "3"
+    ),
     "nodes' network too small": Wrong(net(nodes="192.168.1.0/29"), "spec.network.nodes", "192.168.1.0/29", "3 nodes"),
     "nodes' network of one address": Wrong(net(nodes="192.168.1.0/32"), "spec.network.nodes", "/32", "3 nodes"),
     "more nodes than the network has": Wrong(
@@ -168,7 +170,9 @@ BAD = {
     "unknown key of network": Wrong(net(service="10.96.0.0/12"), "spec.network.service", "service", "'services'"),
     "unknown key of nodes": Wrong({"nodes": {"wrkers": 1}}, "spec.nodes.wrkers", "wrkers", "'workers'"),
     "unknown key of a node": Wrong(nodes({"name": "a", "rol": "worker"}), "spec.nodes[0].rol", "rol", "'role'"),
-    "unknown key of underlay": Wrong({"underlay": {"name": "racks", "param": {}}}, "spec.underlay.param", "param", "'p"),
+    "unknown key of underlay": Wrong(
+        {"underlay": {"name": "racks", "param": {}}}, "spec.underlay.param", "param", "'p"
+    ),
     "unknown key of fabric": Wrong(
         {"fabric": {"name": "static", "paramters": {}}}, "spec.fabric.paramters", "paramters", "'parameters'"
     ),

@@ -231,7 +231,9 @@ def test_parameters_that_cannot_be_are_refused_by_the_file_itself(
     ],
     ids=str,
 )
-def test_shapes_that_tc_would_not_take_are_refused_naming_link_and_value(parameters: dict[str, Any], words: str) -> None:
+def test_shapes_that_tc_would_not_take_are_refused_naming_link_and_value(
+    parameters: dict[str, Any], words: str
+) -> None:
     with pytest.raises(BadInput, match=r"underlay: link node1 - s1: " + words):
         underlay("single_switch", nodes=1, **parameters)
 
@@ -371,5 +373,5 @@ def test_a_file_without_its_topo_is_no_underlay(tmp_path: Path, text: str) -> No
     path = tmp_path / "mine.py"
     path.write_text(text)
     part = parts.find("underlay", str(path))
-    with pytest.raises(BadInput, match="underlay.*mine"):
+    with pytest.raises(BadInput, match=r"underlay.*mine"):
         topo_class(part.module(), part.name)

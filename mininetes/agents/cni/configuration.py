@@ -70,12 +70,23 @@ class NetworkConfiguration:
         return cls(name, version, tuple(plugins), disabled in (True, "true"))
 
 
+def read_text(path: Path, source: str) -> str:
+    """Read a configuration's file. Raises BadInput that names ``source``."""
+    try:
+        return path.read_text()
+    except OSError as failed:
+        raise BadInput(source, None, f"a readable file ({failed.strerror})") from None
+    except UnicodeDecodeError as wrong:
+        raise BadInput(source, None, f"not JSON: not text in UTF-8: {wrong.reason}") from None
+
+
 def first_of(folder: str) -> NetworkConfiguration:
     """The first configuration of a conf dir, by file name, as a kubelet picks it. Raises BadInput."""
     files = sorted(path for path in Path(folder).iterdir() if path.suffix in ENDINGS)
     if not files:
         raise BadInput("network configuration", None, f"no {', '.join(ENDINGS)} file in /etc/cni/net.d")
-    return NetworkConfiguration.parse(files[0].read_text(), f"/etc/cni/net.d/{files[0].name}")
+    source = f"/etc/cni/net.d/{files[0].name}"
+    return NetworkConfiguration.parse(read_text(files[0], source), source)
 
 
 def fill_in(text: str, values: Mapping[str, str], source: str) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in
+from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in, read_text
 from mininetes.agents.cni.runtime import BIN_DIR, CONF_DIR
 from mininetes.errors import BadInput
 from mininetes.lab.filesystem import node_path
@@ -32,7 +32,7 @@ def find_plugins(script_folders: Iterable[Path]) -> dict[str, Path]:
 def check(template: Path, plugins: Mapping[str, Path]) -> NetworkConfiguration:
     """Read a configuration's template as a node would get it. Raises BadInput, also for a missing plugin binary."""
     configuration = NetworkConfiguration.parse(
-        fill_in(template.read_text(), EXAMPLE_VALUES, template.name), template.name
+        fill_in(read_text(template, template.name), EXAMPLE_VALUES, template.name), template.name
     )
     for kind in configuration.types:
         if kind not in plugins:
@@ -48,6 +48,6 @@ def install(node: str, template: Path, values: Mapping[str, str], plugins: Mappi
         link = bin_dir / name
         if not link.is_symlink():
             link.symlink_to(path)
-    text = fill_in(template.read_text(), values, template.name)
+    text = fill_in(read_text(template, template.name), values, template.name)
     target = Path(node_path(node, CONF_DIR)) / f"10-{template.name}"
     target.write_text(text)
