@@ -7,6 +7,7 @@ event loop and take one message at a time; the message formats are pyroute2's.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import struct
@@ -40,7 +41,7 @@ IFF_UP = 1
 
 @dataclass(frozen=True)
 class Request:
-    """One message, with words for errors: what it does."""
+    """One message, with words for errors: what it does. The body is pyroute2's, or encoded already."""
 
     what: str
     type: int
@@ -81,6 +82,9 @@ class Rtnl:
     def _encode(self, request: Request, extra_flags: int) -> bytes:
         self._sequence += 1
         message = request.body
+        if isinstance(message, bytes):
+            flags = _REQUEST | request.flags | extra_flags
+            return _HEADER.pack(_HEADER.size + len(message), request.type, flags, self._sequence, 0) + message
         message["header"] = {
             "type": request.type,
             "flags": _REQUEST | request.flags | extra_flags,
@@ -223,9 +227,11 @@ def route(destination: str, hops: Sequence[tuple[str | None, int]], *, delete: b
     ``hops``: gateway (None: on the link) and link index of each next hop; several make a multipath route.
     """
     text, _, prefix = destination.partition("/")
-    body = rtmsg()
-    body["family"], body["dst_len"], body["table"] = socket.AF_INET, int(prefix), RT_TABLE_MAIN
-    body["proto"], body["type"] = RTPROT_BOOT, RTN_UNICAST
+    what = f"{'delete' if delete else 'set'} route {destination}"
+    kind, flags = (RTM_DELROUTE, 0) if delete else (RTM_NEWROUTE, _CREATE | _REPLACE)
+    if len(hops) == 1 and hops[0][0] and int(prefix):
+        return Request(what, kind, flags, _common_route(text, int(prefix), hops[0][0], hops[0][1]))
+    body = _route_head(int(prefix))
     body["scope"] = RT_SCOPE_UNIVERSE if any(gateway for gateway, _ in hops) else RT_SCOPE_LINK
     attributes: list[tuple[str, Any]] = [("RTA_DST", text)] if int(prefix) else []
     if len(hops) == 1:
@@ -237,5 +243,40 @@ def route(destination: str, hops: Sequence[tuple[str | None, int]], *, delete: b
             ("RTA_MULTIPATH", [{"oif": index, "hops": 0, "attrs": [("RTA_GATEWAY", gw)]} for gw, index in hops])
         )
     body["attrs"] = attributes
-    kind, flags = (RTM_DELROUTE, 0) if delete else (RTM_NEWROUTE, _CREATE | _REPLACE)
-    return Request(f"{'delete' if delete else 'set'} route {destination}", kind, flags, body)
+    return Request(what, kind, flags, body)
+
+
+def _route_head(prefix: int) -> Any:
+    body = rtmsg()
+    body["family"], body["dst_len"], body["table"] = socket.AF_INET, prefix, RT_TABLE_MAIN
+    body["proto"], body["type"] = RTPROT_BOOT, RTN_UNICAST
+    return body
+
+
+@functools.lru_cache(maxsize=64)
+def _route_template(prefix: int) -> bytes:
+    """A route over one gateway as pyroute2 encodes it, without its header: 1.1.1.1 by 2.2.2.2 and link 0x03030303."""
+    body = _route_head(prefix)
+    body["scope"] = RT_SCOPE_UNIVERSE
+    body["attrs"] = [("RTA_DST", "1.1.1.1"), ("RTA_GATEWAY", "2.2.2.2"), ("RTA_OIF", 0x03030303)]
+    body["header"] = {"type": RTM_NEWROUTE, "flags": 0, "sequence_number": 0, "pid": 0}
+    body.encode()
+    return bytes(body.data)[_HEADER.size :]
+
+
+def _common_route(destination: str, prefix: int, gateway: str, index: int) -> bytes:
+    """Such a route from its template: encoding each anew would cost 0.2 ms, and a cluster has nodes squared of them."""
+    encoded = _route_template(prefix)
+    for mark, value in (
+        (b"\1\1\1\1", socket.inet_aton(destination)),
+        (b"\2\2\2\2", socket.inet_aton(gateway)),
+        (b"\3\3\3\3", struct.pack("=I", index)),
+    ):
+        place = _mark_place(prefix, mark)
+        encoded = encoded[:place] + value + encoded[place + 4 :]
+    return encoded
+
+
+@functools.lru_cache(maxsize=256)
+def _mark_place(prefix: int, mark: bytes) -> int:
+    return _route_template(prefix).index(mark)

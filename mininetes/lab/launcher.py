@@ -83,7 +83,8 @@ class Lab:
             )  # fmt: skip
         try:
             start = {"hostname": name, "entry": entry, "config": dict(config), "fds": given}
-            ours.send(json.dumps(start).encode())
+            with contextlib.suppress(ConnectionError):  # it ended at once: `_hello` says why
+                ours.send(json.dumps(start).encode())
             pid = cls._hello(ours, process)
         except BaseException:
             ours.close()
@@ -97,7 +98,10 @@ class Lab:
         ready, _, _ = select.select([lifeline], [], [], START_TIMEOUT_S)
         if not ready:
             raise MininetesError(f"the lab's first process did not answer within {START_TIMEOUT_S:g} s")
-        message, ancillary, _, _ = lifeline.recvmsg(MESSAGE_BYTES, socket.CMSG_SPACE(12))
+        try:
+            message, ancillary, _, _ = lifeline.recvmsg(MESSAGE_BYTES, socket.CMSG_SPACE(12))
+        except ConnectionError:  # it ended without reading what we sent
+            message, ancillary = b"", []
         said = json.loads(message) if message else {}
         if said.get("ready"):
             for level, kind, data in ancillary:

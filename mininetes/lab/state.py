@@ -1,25 +1,50 @@
 """The state folder of each lab on the host: the one thing of a lab that is visible from outside.
 
-    BASE/NAME/lock       held (flock) by the lab's launcher or supervisor for as long as the lab is up
+    BASE/NAME/lock       held by the lab's launcher or supervisor for as long as the lab is up
     BASE/NAME/lab.json   what the commands need to find it: pids, start, description
     BASE/NAME/log        the engine's log
     BASE/NAME/control    the engine's socket (0600)
 
-A folder is stale when its lock is free; whoever meets it removes it.
+A folder is stale when its lock is free; whoever meets it removes it. The locks are those of open
+file descriptions (F_OFD_SETLK), on two bytes of the file: the first says that the lab is up, and
+can be asked for without being taken for a moment; the second is held while a folder is taken over
+or a stale one is removed, so that of several who try one does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mininetes.errors import BadInput, MininetesError
 from mininetes.spec import LAB_NAME, check_lab_name
+
+_UP, _CHANGING = 0, 1
+_FLOCK = "hhqqi4x"
+"""struct flock of fcntl(2): type, whence, start, length, pid."""
+
+
+def _lock(fd: int, byte: int, kind: int = fcntl.F_WRLCK, *, wait: bool = False) -> bool:
+    """Lock or unlock a byte of the file; False when somebody else has it and we do not wait."""
+    request = struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_locked(fd: int, byte: int) -> bool:
+    """Whether somebody else has that byte."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
 def base() -> Path:
@@ -82,12 +107,9 @@ class LabState:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return _is_locked(fd, _UP)
         finally:
             os.close(fd)
-        return False
 
 
 class Held:
@@ -100,9 +122,47 @@ class Held:
     def release(self) -> None:
         """Remove the folder and free the lock. May be called twice."""
         if self.fd >= 0:
-            shutil.rmtree(self.state.folder, ignore_errors=True)
+            if _is_lock_of(self.state, self.fd):  # else it went already, and the name may be another lab's now
+                _remove(self.state)
             os.close(self.fd)
             self.fd = -1
+
+
+def _open_lock(state: LabState) -> int | None:
+    """Open the lock file of a folder, and wait until nobody else changes that; None when the folder went meanwhile."""
+    try:
+        fd = os.open(state.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    _lock(fd, _CHANGING, wait=True)
+    if _is_lock_of(state, fd):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _is_lock_of(state: LabState, fd: int) -> bool:
+    try:
+        return (state.folder / "lock").stat().st_ino == os.fstat(fd).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _empty(state: LabState) -> None:
+    """Remove all from a folder but its lock."""
+    for entry in state.folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != "lock":
+            entry.unlink()
+
+
+def _remove(state: LabState) -> None:
+    """Remove a folder whose lock is ours: the lock goes last, and a folder that somebody takes then stays."""
+    _empty(state)
+    (state.folder / "lock").unlink()
+    with contextlib.suppress(OSError):
+        state.folder.rmdir()
 
 
 def hold(name: str) -> Held:
@@ -111,27 +171,15 @@ def hold(name: str) -> Held:
     Raises BadInput when a lab of that name is up.
     """
     state = LabState(check_lab_name(name), base() / name)
-    while True:
+    fd = None
+    while fd is None:
         state.folder.mkdir(mode=0o700, exist_ok=True)
-        try:
-            fd = os.open(state.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue  # removed between the two calls by the one who held it
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise BadInput("lab", name, f"it is up already: 'mininetes down {name}', or another name") from None
-        try:
-            same = os.stat(state.folder / "lock").st_ino == os.fstat(fd).st_ino
-        except FileNotFoundError:
-            same = False
-        if same:
-            break
+        fd = _open_lock(state)
+    if not _lock(fd, _UP):
         os.close(fd)
-    for entry in state.folder.iterdir():
-        if entry.name != "lock":
-            entry.unlink()
+        raise BadInput("lab", name, f"it is up already: 'mininetes down {name}', or another name")
+    _empty(state)
+    _lock(fd, _CHANGING, fcntl.F_UNLCK)
     return Held(state, fd)
 
 
@@ -150,11 +198,11 @@ def labs() -> list[LabState]:
 
 
 def _remove_stale(state: LabState) -> None:
-    try:
-        held = hold(state.name)
-    except (BadInput, FileNotFoundError):
-        return  # somebody took the name meanwhile
-    held.release()
+    fd = _open_lock(state)
+    if fd is not None:
+        if not _is_locked(fd, _UP):
+            _remove(state)
+        os.close(fd)
 
 
 def find(name: str | None) -> LabState:

@@ -7,10 +7,12 @@ permanent entries are not counted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network
 
+from mininetes.cluster.underlay import Interface
 from mininetes.errors import MininetesError
 from mininetes.kernel.processes import Namespaces, run
-from mininetes.testbed.fabric import FabricNode
+from mininetes.testbed.fabric import FabricView
 from mininetes.testbed.pods import Pod
 
 
@@ -24,21 +26,33 @@ def _interfaces(pod: Pod) -> tuple[Mapping[str, str], Mapping[str, str]]:
     return own[0], bridge[0]
 
 
-def permanent_entries(nodes: Sequence[FabricNode], pods: Sequence[Pod]) -> dict[str, list[str]]:
-    """Lines of ``ip -batch`` by who gets them, NODE or pod/NAME: everybody on its own bridge. Pure."""
+def permanent_entries(view: FabricView, pods: Sequence[Pod]) -> dict[str, list[str]]:
+    """Lines of ``ip -batch`` by who gets them, HOST or pod/NAME: everybody on its own networks. Pure."""
     entries: dict[str, list[str]] = {}
-    for node in nodes:
+    by_network: dict[IPv4Network, list[Interface]] = {}
+    for host in view.underlay.hosts.values():
+        for each in host.interfaces:
+            if each.address is not None:
+                by_network.setdefault(each.address.network, []).append(each)
+    for members in by_network.values():
+        for own in members:
+            entries.setdefault(own.owner, []).extend(
+                f"neigh replace {other.address.ip} lladdr {other.mac} nud permanent dev {own.device}"
+                for other in members
+                if other is not own and other.address is not None
+            )
+    for node in view.nodes:
         here = [(pod, *_interfaces(pod)) for pod in pods if pod.node == node.name]
         gateway = node.pod_subnet.network_address + 1
-        for pod, own, bridge in here:
-            lines = [f"neigh replace {gateway} lladdr {bridge['mac']} nud permanent dev {own['name']}"]
+        for pod, veth, bridge in here:
+            lines = [f"neigh replace {gateway} lladdr {bridge['mac']} nud permanent dev {veth['name']}"]
             lines += [
-                f"neigh replace {other.address} lladdr {its['mac']} nud permanent dev {own['name']}"
+                f"neigh replace {other.address} lladdr {its['mac']} nud permanent dev {veth['name']}"
                 for other, its, _ in here
                 if other.name != pod.name
             ]
             entries[f"pod/{pod.name}"] = lines
-            line = f"neigh replace {pod.address} lladdr {own['mac']} nud permanent dev {bridge['name']}"
+            line = f"neigh replace {pod.address} lladdr {veth['mac']} nud permanent dev {bridge['name']}"
             entries.setdefault(node.name, []).append(line)
     return entries
 

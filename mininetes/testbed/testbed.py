@@ -134,12 +134,13 @@ class Testbed:
         work once. Raises MininetesError when the CNI plugins did not say which MACs they gave.
         """
         if self._settled is None:
-            entries = neighbours.permanent_entries(self.blueprint.view.nodes, self._pods_in_order())
+            entries = neighbours.permanent_entries(self.blueprint.view, self._pods_in_order())
             count = sum(len(each) for each in entries.values())
             if count <= self.neighbour_limit // 2:
                 return 0
             loop = asyncio.get_running_loop()
-            places = {each.name: each.netns for each in self.vantages("node", "pod")}
+            places = {host: self._network().netns(host) for host in self.blueprint.underlay.hosts}
+            places |= {each.name: each.netns for each in self.vantages("pod")}
             work = [
                 loop.run_in_executor(self._workers, neighbours.install, places[owner], lines)
                 for owner, lines in entries.items()
