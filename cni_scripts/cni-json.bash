@@ -37,11 +37,7 @@ json_parse() {
     json_out=()
     while :; do
         piece=${pieces[i]}
-        # Between strings. The two most frequent pieces first, for speed alone.
-        case $state$piece in
-            colon:) state=value piece= ;;
-            next,) ((length >= 0)) || { state=key piece=; } ;;
-        esac
+        # Between strings.
         for token in $piece; do
             while [[ -n $token ]]; do
                 case $state$token in
@@ -71,10 +67,10 @@ json_parse() {
                     open'}'* | next'}'* | first']'* | next']'*)
                         # "next" may stand in a list or an object: the bracket must fit.
                         if [[ $token == ']'* ]]; then
-                            ((length >= 0)) || { json_unexpected "$token"; return 1; }
+                            ((length >= 0)) || { rarely "$CNI_JSON" json_unexpected "$token"; return 1; }
                             [[ $state == first ]] || json_out[${path_of[-1]}]="[$((length + 1))"
                         elif ((length >= 0)); then
-                            json_unexpected "$token"; return 1
+                            rarely "$CNI_JSON" json_unexpected "$token"; return 1
                         fi
                         unset 'path_of[-1]' 'length_of[-1]'
                         if ((${#path_of[@]})); then
@@ -89,14 +85,14 @@ json_parse() {
                         case $string in
                             true | false | null) ;;
                             *) [[ $string =~ ^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$ ]] ||
-                                { json_unexpected "$token"; return 1; } ;;
+                                { rarely "$CNI_JSON" json_unexpected "$token"; return 1; } ;;
                         esac
                         json_out[$path]=$string
                         ((${#path_of[@]})) && state=next || state=end
                         token=${token#"$string"}
                         continue
                         ;;
-                    *) json_unexpected "$token"; return 1 ;;
+                    *) rarely "$CNI_JSON" json_unexpected "$token"; return 1 ;;
                 esac
                 token=${token:1}
             done
@@ -111,7 +107,7 @@ json_parse() {
                 string+=\"${pieces[i]}
                 token=${pieces[i]##*[!\\]}
             done
-            json_unescape "$string" || return 1
+            rarely "$CNI_JSON" json_unescape "$string" || return 1
         fi
         ((++i < ${#pieces[@]})) || { state=string && break; }
         case $state in
@@ -127,24 +123,37 @@ json_parse() {
                 esac
                 path=$prefix$key state=colon
                 if [[ -n ${json_out[$path]-} ]]; then
-                    json_forget "$path"
+                    rarely "$CNI_JSON" json_forget "$path"
                 else
                     json_out[${path_of[-1]}]+=$key/
                 fi
+                # The two most frequent kinds of members at one go, for speed alone: "key":true, and "key":"text",
+                case ${pieces[i]} in
+                    :true, | :false,) json_out[$path]=${pieces[i]:1:-1} ;;
+                    :)
+                        [[ -z $escapes && ${pieces[i + 2]-} == , ]] || continue
+                        json_out[$path]=\"${pieces[i + 1]}
+                        ((i += 2))
+                        ;;
+                    *) continue ;;
+                esac
+                pieces[i]='' state=key
                 ;;
-            *) json_unexpected "\"$string\""; return 1 ;;
+            *) rarely "$CNI_JSON" json_unexpected "\"$string\""; return 1 ;;
         esac
     done
-    [[ $state == end ]] || { json_unexpected 'the end of the text'; return 1; }
+    [[ $state == end ]] || { rarely "$CNI_JSON" json_unexpected 'the end of the text'; return 1; }
 }
 
 # --- the CNI frame ----------------------------------------------------------------------------------------------------
 # Codes of the specification: 1 version, 2 unsupported field, 4 environment, 5 input or output, 6 no JSON,
 # 7 configuration, 11 try again later. Our own: 100 the kernel refused, 101 the state is not as it should be (CHECK).
 
-# rarely FILE FUNCTION ARGUMENT...: a function from below the mark "rarely needed" of FILE. bash reads a script only as
-# far as it gets, so what an ordinary ADD does not need costs nothing.
+# rarely FILE FUNCTION ARGUMENT...: a function from below the mark in FILE where an ordinary ADD stops reading. bash reads
+# a script only as far as it gets, so what is not needed costs nothing. Functions down there may also use those of here.
 rarely() {
+    # shellcheck source=/dev/null
+    declare -F json_dump >/dev/null || source "$CNI_JSON" rarely
     # shellcheck source=/dev/null
     declare -F "$2" >/dev/null || source "$1" rarely
     "${@:2}"
@@ -168,6 +177,7 @@ conf_get() {
 
 # cni_begin: reads the configuration and checks what every command needs. Sets CONF, CONF_TEXT, CONF_VERSION, CONF_NAME.
 cni_begin() {
+    trap 'EXIT_STATUS=$?; ((EXIT_STATUS == 0)) || rarely "$CNI_JSON" cni_unexpected' EXIT
     CONF_TEXT='' CONF_NAME=''
     IP_ADDRESS=() IP_GATEWAY=() ROUTE_DST=() ROUTE_GW=() ROUTE_MORE=() DNS='{}'
     declare -gA CONF=()
@@ -277,7 +287,8 @@ json_unescape() {
                 json_utf8 "$code" || return 1
                 ;;
             *)
-                JSON_ERROR="the escape ${rest:0:2} in a string; there are \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX"
+                code=${rest:0:2} # not half of a character
+                JSON_ERROR="the escape ${code%[!\ -~]} in a string; there are \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX"
                 return 1
                 ;;
         esac
@@ -410,6 +421,13 @@ cni_fail() {
     printf '{\n    "cniVersion": "%s",\n    "code": %d,\n    "msg": %s,\n    "details": %s\n}\n' \
         "${CONF_VERSION-1.1.0}" "$1" "$message" "$details"
     exit 1
+}
+
+# cni_unexpected: at an end that nobody asked for (set -e), there still has to be an error in JSON.
+cni_unexpected() {
+    ((EXIT_STATUS > 128)) || [[ -n ${FAILED-} ]] ||
+        fail 100 "${0##*/}: $CNI_COMMAND ended in its middle, with status $EXIT_STATUS" 'see standard error'
+    exit "$EXIT_STATUS"
 }
 
 # conf_wrong PATH TYPE DEFAULT

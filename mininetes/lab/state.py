@@ -122,6 +122,7 @@ class Held:
     def release(self) -> None:
         """Remove the folder and free the lock. May be called twice."""
         if self.fd >= 0:
+            _lock(self.fd, _CHANGING, wait=True)
             if _is_lock_of(self.state, self.fd):  # else it went already, and the name may be another lab's now
                 _remove(self.state)
             os.close(self.fd)
@@ -173,7 +174,8 @@ def hold(name: str) -> Held:
     state = LabState(check_lab_name(name), base() / name)
     fd = None
     while fd is None:
-        state.folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            state.folder.mkdir(mode=0o700)
         fd = _open_lock(state)
     if not _lock(fd, _UP):
         os.close(fd)
