@@ -29,7 +29,8 @@ def traces(user: OrdinaryUser) -> Iterator[Traces]:
     """Commands of this user, of which nothing may be left when the test is over, on the host or among its labs."""
     with user.traces() as found:
         yield found
-        assert found.run("ls", "-o", "json").stdout.strip() == "[]"
+        done = found.run("ls", "-o", "json")
+        assert (done.status, done.stdout.strip(), done.stderr) == (0, "[]", ""), done
         found.wait_until_gone()
         assert list((user.runtime / "mininetes").iterdir()) == []
 
@@ -156,7 +157,7 @@ def test_a_shaped_link_comes_up_or_is_refused_by_name_before_anything_is_built(
         assert feature in shown
         assert traces.run("down").status == 0
         return
-    (user.runtime / "mininetes").mkdir(exist_ok=True)
+    assert traces.run("ls").status == 0  # makes the folder for all labs
     before = user.state_folder("shaped").parent.stat().st_mtime_ns
     done = traces.run("up", "--lab", "shaped", *arguments)
     assert (done.status, done.stdout) == (3, ""), done

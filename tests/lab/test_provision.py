@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,9 +101,7 @@ def test_what_is_set_up_is_left_alone(checkout: Path) -> None:
         check=True,
     )
     (checkout / ".setup-stamp").write_text(fingerprint.stdout)
-    started = time.monotonic()
     done = _provision(checkout)
-    assert time.monotonic() - started < 0.5  # 20 ms where nothing else runs
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not (checkout / "calls").exists()
 
