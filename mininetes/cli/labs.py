@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -107,16 +107,23 @@ def down_command(name: str | None, every: bool, output: str) -> int:
 
 def end_lab(lab: state.LabState) -> None:
     """Ask a lab's supervisor to end it, and wait until it has. Raises MininetesError when it does not."""
-    # The lock proves that the pid is its holder's: it is free as soon as the holder has gone.
     supervisor = int(lab.facts().get("supervisor", 0))
-    if supervisor and lab.is_up():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(supervisor, signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_TIMEOUT_S
-    while lab.is_up():
-        if time.monotonic() > deadline:
-            raise MininetesError(f"lab {lab.name} did not end within {DOWN_TIMEOUT_S:g} s: see {lab.log}")
-        time.sleep(0.005)
+    if not supervisor:
+        raise MininetesError(f"lab {lab.name} is still starting: try again")
+    try:
+        process = os.pidfd_open(supervisor)
+    except ProcessLookupError:
+        return
+    try:
+        # Held while we looked the pid up, so that the descriptor is that of the holder.
+        if not lab.is_up():
+            return
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        ended, _, _ = select.select([process], [], [], DOWN_TIMEOUT_S)
+    finally:
+        os.close(process)
+    if not ended:
+        raise MininetesError(f"lab {lab.name} did not end within {DOWN_TIMEOUT_S:g} s: see {lab.log}")
 
 
 @click.command("ls", epilog="Example: mininetes ls -o json")

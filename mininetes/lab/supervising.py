@@ -115,6 +115,7 @@ def supervise(supervised: Supervised, follow: Callable[[], _T]) -> _T:
     When ``follow`` raises, or this process dies before it returns, the lab ends. Otherwise the
     lab stays, and so does its state folder, which is then the supervisor's.
     """
+    on_signal(signal.SIGTERM, signal.SIGHUP)
     keep, given = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     fds = {**supervised.fds, "lock": supervised.held.fd, "keep": given.fileno()}
     start = {"name": supervised.name, "entry": supervised.entry, "config": dict(supervised.config), "fds": fds}
