@@ -18,7 +18,9 @@ class LazyShellNode(Node):
 
     def __init__(self, name: str, pid: int, **params: Any) -> None:
         self._holder_pid = pid
+        self._made = False
         super().__init__(name, **params)
+        self._made = True
 
     @classmethod
     def setup(cls) -> None:
@@ -51,6 +53,8 @@ class LazyShellNode(Node):
 
     def cmd(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command in the node's shell and return its output, as in Mininet."""
+        if not self._made:
+            return ""  # Mininet brings a new switch's loopback up; the batch does so for all
         if self.shell is None:
             self._start_real_shell()
         return super().cmd(*args, **kwargs)

@@ -46,9 +46,8 @@ def make_sandbox(path: str) -> None:
         with in_netns(path):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
                 fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
-            for key, value in (("ipv6/conf/all/disable_ipv6", "1"), ("ipv4/ping_group_range", "0 0")):
-                with open(f"/proc/sys/net/{key}", "w") as sysctl:
-                    sysctl.write(value)
+            with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as sysctl:
+                sysctl.write("1")
     except OSError:
         delete_named(path)
         raise
