@@ -78,8 +78,7 @@ class UnderlaySwitch(LazyShellNode, Switch):
 
     def start(self, controllers: list[Any]) -> None:
         """Bring the bridge up (it is, from the batch on); there is no controller. May be called twice."""
-        if self.shell is not None:
-            self.cmd("ip link set dev", self.name, "up")
+        self.cmd("ip link set dev", self.name, "up")
 
     def stop(self, deleteIntfs: bool = True) -> None:
         """Bring the bridge down: it forwards nothing until `start`."""
