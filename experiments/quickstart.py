@@ -4,7 +4,7 @@ Three nodes with four pods each on static routes. Every pair of nodes and pods i
 latency is measured between pods of one node and of two.
 """
 
-from mininetes.api import Lab, Measurement, figures
+from mininetes.api import BadInput, Lab, Measurement, Pacing, figures
 
 REPRODUCES = "nothing published: the Kubernetes network model, pair by pair"
 
@@ -19,7 +19,10 @@ PARAMETERS = {
 
 
 def cluster(params):
-    """The cluster of one cell, as the ``spec`` of a cluster file."""
+    """The cluster of one cell, as the ``spec`` of a cluster file. Refuses parameters that cannot be."""
+    if params["nodes"] < 1:
+        raise BadInput("nodes", params["nodes"], "at least 1")
+    Pacing(params["interval_s"], params["probes"])
     return {
         "nodes": {"controlPlane": 1, "workers": params["nodes"] - 1},
         "fabric": params["fabric"],

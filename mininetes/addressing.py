@@ -29,6 +29,14 @@ NODE_OFFSET = 10
 OUTSIDE = IPv4Network("203.0.113.0/25")
 BLOCKED = IPv4Network("203.0.113.128/25")
 
+_NOT_FOR_HOSTS = {
+    "this network": IPv4Network("0.0.0.0/8"),
+    "loopback": IPv4Network("127.0.0.0/8"),
+    "link-local": IPv4Network("169.254.0.0/16"),
+    "multicast": IPv4Network("224.0.0.0/4"),
+    "reserved": IPv4Network("240.0.0.0/4"),
+}
+
 RESERVED_IN_POD_SUBNET = 3
 """Network, bridge and broadcast address."""
 
@@ -89,6 +97,10 @@ class AddressPlan:
         for (first, a), (second, b) in combinations(self.ranges().items(), 2):
             if a.overlaps(b):
                 raise BadInput(first, str(a), f"a range that does not overlap {second} ({b})")
+        for field, network in self.ranges().items():
+            for what, special in _NOT_FOR_HOSTS.items():
+                if network.overlaps(special):
+                    raise BadInput(field, str(network), f"a range outside {special} ({what})")
         if not self.pods.prefixlen < self.node_prefix <= 30:
             raise BadInput(
                 "spec.network.nodePrefix", self.node_prefix, f"between {self.pods.prefixlen + 1} and 30 for {self.pods}"

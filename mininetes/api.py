@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mininetes.addressing import AddressPlan
+    from mininetes.errors import BadInput
     from mininetes.experiments import figures
     from mininetes.experiments.lab import Lab
     from mininetes.experiments.results import Measurement, Row
     from mininetes.kernel.netstate import Hop, NetState, Route
+    from mininetes.probes.pacing import Pacing
     from mininetes.spec import ClusterSpec
     from mininetes.testbed.fabric import FabricNode, FabricView
 
 __all__ = [
     "AddressPlan",
+    "BadInput",
     "ClusterSpec",
     "FabricNode",
     "FabricView",
@@ -26,6 +29,7 @@ __all__ = [
     "Lab",
     "Measurement",
     "NetState",
+    "Pacing",
     "Route",
     "Row",
     "figures",
@@ -33,6 +37,7 @@ __all__ = [
 
 _FROM = {
     "AddressPlan": "mininetes.addressing",
+    "BadInput": "mininetes.errors",
     "ClusterSpec": "mininetes.spec",
     "FabricNode": "mininetes.testbed.fabric",
     "FabricView": "mininetes.testbed.fabric",
@@ -40,6 +45,7 @@ _FROM = {
     "Lab": "mininetes.experiments.lab",
     "Measurement": "mininetes.experiments.results",
     "NetState": "mininetes.kernel.netstate",
+    "Pacing": "mininetes.probes.pacing",
     "Route": "mininetes.kernel.netstate",
     "Row": "mininetes.experiments.results",
     "figures": "mininetes.experiments",

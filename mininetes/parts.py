@@ -88,6 +88,12 @@ class Part:
         return module
 
 
+def absolute(name_or_path: str, base: Path | None = None) -> str:
+    """A part's path made absolute (from ``base``, else the working directory); a name as it is."""
+    path = (base or Path.cwd()) / name_or_path
+    return str(path.absolute()) if "/" in name_or_path or path.is_file() else name_or_path
+
+
 def find(kind: Kind, name_or_path: str) -> Part:
     """Find a part by its name, or by a path to its file. Raises BadInput that lists the names there are."""
     ending = _FOLDERS[kind][1]

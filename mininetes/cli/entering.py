@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from typing import Any, NoReturn
 
@@ -61,26 +63,29 @@ def exec_command(lab: str | None, target: str, command: tuple[str, ...]) -> None
 @lab_option
 @click.option("--mininet", is_flag=True, help="Mininet's command line, with the cluster as `net`.")
 @click.argument("target", metavar=_TARGET, required=False)
-def shell_command(lab: str | None, mininet: bool, target: str | None) -> None:
+def shell_command(lab: str | None, mininet: bool, target: str | None) -> int:
     """Open a shell in a node or a pod, or Mininet's command line."""
     if mininet == (target is not None):
         raise BadInput("shell", target, f"either {_TARGET} or --mininet")
     found = state.find(lab)
     if mininet:
-        _become(mininet_shell(check_up(found)))
+        return mininet_command_line(check_up(found))
     assert target is not None
     prompt = f"PS1=\\u@{target}:\\w# "
     _become(_argv(found, target, ["env", prompt, "bash", "--norc"]))
 
 
-def mininet_shell(lab_pid: int) -> list[str]:
-    """The argv of Mininet's command line in the lab whose PID 1 has that pid."""
+def mininet_command_line(lab_pid: int) -> int:
+    """Run Mininet's command line in the lab whose PID 1 has that pid, and return its status.
+
+    Ctrl-C is for the command line, which ends what runs in a node: we and nsenter, which waits for
+    it, get the signal as well and ignore it.
+    """
     python_path = package_environment()["PYTHONPATH"]
-    return [
-        *enter_lab(lab_pid),
-        "env",
-        f"PYTHONPATH={python_path}",
-        sys.executable,
-        "-m",
-        "mininetes.testbed.mininet_cli",
-    ]
+    environment = ["env", f"PYTHONPATH={python_path}"]
+    command = [*enter_lab(lab_pid), *environment, sys.executable, "-m", "mininetes.testbed.mininet_cli"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.call(command)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -69,22 +67,11 @@ def _in_front(supervised: Supervised, spec: ClusterSpec) -> int:
     """Keep the lab in front with Mininet's command line; it ends when that does."""
     lab = supervised.start()
     show.ready(_follow(supervised, show.progress), "text", hints=False)
-    from mininetes.cli.entering import mininet_shell  # noqa: PLC0415
+    from mininetes.cli.entering import mininet_command_line  # noqa: PLC0415
 
-    with _ignoring_interrupts():
-        status = subprocess.call(mininet_shell(lab.pid))
+    status = mininet_command_line(lab.pid)
     lab.end()
     return status
-
-
-@contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Leave Ctrl-C to the program in front."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @click.command("down", epilog="Example: mininetes down lab1")

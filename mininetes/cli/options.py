@@ -57,6 +57,18 @@ def _set(spec: dict[str, Any], field: str, value: object) -> None:
     place[last] = value
 
 
+def _from_folder(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A copy of a file's ``spec`` in which paths of parts start from the file's folder."""
+    spec = dict(spec)
+    for key in ("cni", "underlay", "fabric"):
+        part = spec.get(key)
+        if isinstance(part, dict) and isinstance(part.get("name"), str):
+            spec[key] = {**part, "name": parts.absolute(part["name"], folder)}
+        elif isinstance(part, str):
+            spec[key] = parts.absolute(part, folder)
+    return spec
+
+
 def description(
     cluster_file: str | None,
     lab: str | None,
@@ -73,8 +85,9 @@ def description(
     spec: dict[str, Any] = {}
     if cluster_file is not None:
         path = Path(cluster_file)
-        name, spec = read_cluster_file(path if path.exists() else parts.find("cluster", cluster_file).path)
-    spec = dict(spec)  # a copy, to lay flags over
+        path = path if path.exists() else parts.find("cluster", cluster_file).path
+        name, spec = read_cluster_file(path)
+        spec = _from_folder(spec, path.parent)
     if nodes is not None:
         if nodes < 1:
             raise BadInput("--nodes", nodes, "at least 1")

@@ -77,7 +77,10 @@ def distribution(groups: Mapping[str, Sequence[float]], title: str, xlabel: str)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(visible=True, which="both", alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes)
     return figure
 
 

@@ -33,8 +33,9 @@ class Lab:
     async def latency(
         self, flows: Sequence[Flow] | None = None, *, count: int, interval_s: float, payload_bytes: int = 56
     ) -> list[Sample]:
-        """Measure latency along ``flows``; without them, between pods of one node and of two."""
-        return await measuring.latency(self.testbed, Pacing(interval_s, count, payload_bytes), flows)
+        """Measure latency along ``flows``; without them, between pods of one node and of two, where there are such."""
+        wanted = measuring.latency_flows(self.testbed) if flows is None else flows
+        return await measuring.latency(self.testbed, Pacing(interval_s, count, payload_bytes), wanted) if wanted else []
 
     @staticmethod
     def path_of(sample: Sample) -> str:
@@ -55,4 +56,7 @@ class Lab:
 
     def show_latency(self, samples: Sequence[Sample], title: str = "Latency between pods, in microseconds") -> None:
         """Print percentiles by path, with count and loss beside them."""
+        if not samples:
+            show.console.print(f"\n{title}: no two pods that reach each other")
+            return
         show.console.print(latencies.table(latencies.summarise(samples), f"\n{title}"))

@@ -69,16 +69,20 @@ def run(
     start = time.time()
     cells = plan(experiment, seed, f"{experiment.name[:24].replace('_', '-')}-{os.getpid()}")
     folder = new_folder(out, experiment.name)
-    holds, hashes = True, {f"experiment/{experiment.part.path.name}": experiment.part.sha256}
+    holds, complete = True, False
+    hashes = {f"experiment/{experiment.part.path.name}": experiment.part.sha256}
     load_before = context.load()
     with ThreadPoolExecutor(2) as helpers:
         machine = helpers.submit(context.machine)
         drawing = helpers.submit(_warm_up_drawing)
-        for cell, spec in cells:
-            event = _run_cell(experiment, cell, spec, folder, progress, quiet=quiet)
-            holds = holds and event["holds"]
-            hashes |= event["parts"]
-        _write_context(folder, experiment, machine, start, seed, hashes, load_before)
+        try:
+            for cell, spec in cells:
+                event = _run_cell(experiment, cell, spec, folder, progress, quiet=quiet)
+                holds = holds and event["holds"]
+                hashes |= event["parts"]
+            complete = True
+        finally:
+            _write_context(folder, experiment, machine, start, seed, hashes, load_before, complete=complete)
         drawing.result()
     progress("figures")
     drawn = figures.save(experiment.plot(list(results.read(folder))), folder)
@@ -97,7 +101,10 @@ def _write_context(
     seed: int,
     hashes: dict[str, str],
     load_before: list[float],
+    *,
+    complete: bool,
 ) -> None:
+    """Write what it ran on; ``complete`` is false for a run that failed or was ended half-way."""
     facts = {
         **machine.result(),
         "experiment": {
@@ -107,6 +114,7 @@ def _write_context(
         },
         "parts": dict(sorted(hashes.items())),
         "seed": seed,
+        "complete": complete,
         "started": datetime.datetime.fromtimestamp(start, datetime.timezone.utc).isoformat(timespec="milliseconds"),
         "duration_s": round(time.time() - start, 3),
         "load": {"before": load_before, "after": context.load()},

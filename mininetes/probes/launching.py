@@ -30,10 +30,11 @@ _WORDS = {
     errno.EPERM: "the source's packet filter dropped it",
     errno.EACCES: "the source's routing prohibits it",
     errno.ENETUNREACH: "the source has no route",
+    errno.EINVAL: "the source's routing drops it (blackhole)",
     errno.EMSGSIZE: "larger than the source's MTU",
     errno.ENOBUFS: "no room in the source's queue or the neighbour table",
 }
-_NOT_ABOUT_THE_FLOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOTDIR, errno.EINVAL})
+_NOT_ABOUT_THE_FLOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOTDIR})
 _COOKIE = re.compile(rb'"cookie": ?"([0-9a-f]{8})"')
 
 

@@ -82,8 +82,13 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
             loop.remove_reader(init.fileno())
             task.cancel()
 
+    def listen() -> None:
+        loop.add_reader(init.fileno(), hear)
+        if init.end_asked:  # already, while the nodes were made
+            task.cancel()
+
     try:
-        await testbed.bring_up(lambda step: reporter.say(step=step), lambda: loop.add_reader(init.fileno(), hear))
+        await testbed.bring_up(lambda step: reporter.say(step=step), listen)
         server = None
         if "control" in config["fds"]:
             listener = socket.socket(fileno=config["fds"]["control"])

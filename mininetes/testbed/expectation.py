@@ -14,6 +14,8 @@ from mininetes.kernel.netstate import Route
 from mininetes.probes.matrix import Expectation
 from mininetes.probes.vantage import Target, Vantage
 
+MOST_HOPS = 16
+
 
 @dataclass(frozen=True)
 class Basis:
@@ -21,22 +23,28 @@ class Basis:
 
     ``connects_nodes``: the fabric carries pods' packets between nodes. ``masquerades_to_nodes``:
     the CNI configuration translates what pods send to nodes, so that answers find back without it.
-    ``node_addresses`` and ``routes``, by node: what the nodes' main tables hold, when there is no fabric.
+    ``hosts`` by address, and ``routes`` by host: nodes and routers with what their main tables hold,
+    when there is no fabric. Rules, and routes that forbid, are not looked at.
     """
 
     connects_nodes: bool
     masquerades_to_nodes: bool = False
-    node_addresses: Mapping[str, str] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
     routes: Mapping[str, Iterable[Route]] = field(default_factory=dict)
 
     def leads(self, node: str, target: Target) -> bool:
-        """Whether ``node`` has a route by hand that leads to the target's address by way of the target's node."""
-        address = IPv4Address(target.address)
-        fitting = [route for route in self.routes.get(node, ()) if address in route.destination]
-        if not fitting:
-            return False
-        best = max(fitting, key=lambda route: route.destination.prefixlen)
-        return any(str(hop.gateway) == self.node_addresses.get(target.node) for hop in best.hops)
+        """Whether routes lead from ``node`` to the target's address by way of the target's node, over any others."""
+        address, here = IPv4Address(target.address), node
+        for _ in range(MOST_HOPS):
+            if here == target.node:
+                return True
+            fitting = [route for route in self.routes.get(here, ()) if address in route.destination]
+            best = max(fitting, key=lambda route: route.destination.prefixlen, default=None)
+            following = self.hosts.get(str(best.hops[0].gateway)) if best is not None else None
+            if following is None:
+                return False
+            here = following
+        return False
 
 
 def expect(source: Vantage, target: Target, basis: Basis) -> Expectation:

@@ -9,6 +9,7 @@ changes nothing.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import warnings
 
@@ -33,6 +34,7 @@ def attach() -> ClusterNet:
 
 def main() -> None:
     """Run the command line until ``exit`` or the end of standard input."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by those who started us
     setLogLevel("info")
     net = attach()
     CLI(net, stdin=sys.stdin)

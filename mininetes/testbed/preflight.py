@@ -29,9 +29,14 @@ def checked(spec: ClusterSpec) -> Blueprint:
 
 
 def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
-    """What the engine of this cluster is started with."""
+    """What the engine of this cluster is started with: parts by absolute paths, as it has another working directory."""
+    dumped = spec.model_dump(mode="json", by_alias=True)
+    dumped["cni"] = parts.absolute(spec.cni)
+    for kind in ("underlay", "fabric"):
+        if dumped[kind] is not None:
+            dumped[kind]["name"] = parts.absolute(dumped[kind]["name"])
     return {
-        "spec": spec.model_dump(mode="json", by_alias=True),
+        "spec": dumped,
         "neighbour_limit": neighbour_limit(),
         "parts": [str(Path(folder)) for folder in parts.used()],
         "summary": {"nodes": len(spec.nodes), "underlay": spec.underlay_name, "fabric": spec.fabric.name},

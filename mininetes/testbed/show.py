@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mininetes.kernel.features import FeatureVerdict
+from mininetes.lab import state as lab_state
 from mininetes.probes.matrix import ReachabilityMatrix
 from mininetes.testbed.blueprint import Blueprint
 
@@ -80,10 +81,11 @@ def ready(status: Mapping[str, Any], output: str, *, hints: bool = True) -> None
         first = next((pod for pod in status["pods"]), None)
         console.print("\nLook around:")
         node = next(host["name"] for host in status["hosts"] if host["podSubnet"])
+        lab = f" --lab {name}" if len(lab_state.labs()) > 1 else ""
         for command in (
-            f"exec {node} -- ip route",
-            f"shell pod/{first['name']}" if first else "",
-            "probe reachability",
+            f"exec{lab} {node} -- ip route",
+            f"shell{lab} pod/{first['name']}" if first else "",
+            f"probe reachability{lab}",
             f"down {name}",
         ):
             if command:
@@ -140,10 +142,12 @@ def status(facts: Mapping[str, Any]) -> None:
         console.print(pods(facts["pods"]))
     console.print()
     if not facts["drift"]:
-        console.print("no drift: addresses, routes and sysctls are as declared", style="green")
+        console.print(
+            "no drift: what underlay and fabric declare of addresses, routes and sysctls is there", style="green"
+        )
     for host, changes in facts["drift"].items():
         for change in changes:
-            console.print(f"drift on {host}: to {change}", style="red")
+            console.print(f"drift on {host}: needs: {change}", style="red")
 
 
 def blueprint(drawn: Blueprint, output: str) -> None:

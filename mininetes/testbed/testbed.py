@@ -181,11 +181,12 @@ class Testbed:
         blueprint, net = self.blueprint, self._network()
         if blueprint.connects_nodes:
             return Basis(connects_nodes=True)
+        forwarding = [host for host in blueprint.underlay.hosts.values() if host.role in ("node", "router")]
         return Basis(
             connects_nodes=False,
             masquerades_to_nodes=blueprint.masquerades_to_nodes,
-            node_addresses={node.name: str(node.address) for node in blueprint.view.nodes},
-            routes={node.name: applier.read(net.netns(node.name), {}).routes for node in blueprint.view.nodes},
+            hosts={str(each.address.ip): host.name for host in forwarding for each in host.interfaces if each.address},
+            routes={host.name: applier.read(net.netns(host.name), {}).routes for host in forwarding},
         )
 
     def status(self) -> dict[str, Any]:

@@ -25,7 +25,11 @@ TO2, TO1 = route("10.244.2.0/24", NODES["node2"]), route("10.244.1.0/24", NODES[
 
 
 def basis(node1: list[Route], node2: list[Route]) -> Basis:
-    return Basis(connects_nodes=False, node_addresses=NODES, routes={"node1": node1, "node2": node2})
+    return Basis(
+        connects_nodes=False,
+        hosts={address: name for name, address in NODES.items()},
+        routes={"node1": node1, "node2": node2},
+    )
 
 
 CASES = [
@@ -36,6 +40,7 @@ CASES = [
     ("one pod only", [route("10.244.2.2/32", NODES["node2"])], [TO1],
      {(POD1, POD2), (POD2, POD1), (NODE1, POD2), (POD2, NODE1), (NODE2, POD1), (POD1, NODE2)}),
     ("another pod", [route("10.244.2.9/32", NODES["node2"])], [], {}),
+    ("in a circle", [route("10.244.2.0/24", "192.168.1.11")], [], {}),
     ("a longer prefix bends it", [TO2, route("10.244.2.0/25", "192.168.1.1")], [], {}),
     ("a default route is none", [route("0.0.0.0/0", "192.168.1.1")], [route("0.0.0.0/0", "192.168.1.1")], {}),
 ]  # fmt: skip
@@ -49,3 +54,10 @@ def test_pairs_that_routes_by_hand_connect_are_expected(
     across = [(a, b) for a in ends for b in ends if a.node != b.node and "pod" in (a.kind, b.kind)]
     found = {(a, b) for a, b in across if expect(a, b, basis(node1, node2)).reached}
     assert found == set(reached)  # type: ignore[call-overload]
+
+
+def test_a_way_over_a_third_node_leads_too() -> None:
+    hosts = {"192.168.1.11": "node1", "192.168.1.12": "node2", "192.168.1.13": "node3"}
+    routes = {"node1": [route("10.244.2.0/24", "192.168.1.13")], "node3": [TO2], "node2": [TO1]}
+    assert expect(POD1, POD2, Basis(False, hosts=hosts, routes=routes)).reached
+    assert not expect(POD1, POD2, Basis(False, hosts=hosts, routes={**routes, "node3": []})).reached
