@@ -56,18 +56,9 @@ def answering(testbed: Testbed) -> Callable[[asyncio.StreamReader, asyncio.Strea
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            line = await reader.readline()
-            while line:
-                work = asyncio.ensure_future(_answer(testbed, line))
-                following = asyncio.ensure_future(reader.readline())
-                await asyncio.wait({work, following}, return_when=asyncio.FIRST_COMPLETED)
-                if following.done() and not await following:
-                    work.cancel()  # nobody waits for the answer any more
-                    await asyncio.gather(work, return_exceptions=True)
-                    return
-                writer.write(json.dumps(await work).encode() + b"\n")
+            while line := await reader.readline():
+                writer.write(json.dumps(await _answer(testbed, line)).encode() + b"\n")
                 await writer.drain()
-                line = await following
         except (ConnectionError, ValueError) as gone:
             log.info("a client of the control socket went, or sent a line that is too long: %s", gone)
         finally:

@@ -226,7 +226,7 @@ def test_a_path_to_no_configuration(tmp_path: Path) -> None:
         (["quickstart", "--set", "noodles=3"], ("--set", "'noodles'", "nodes, pods_per_node, fabric")),
         (["quickstart", "--set", "nodes=many"], ("--set nodes", "'many'", "3")),
         (["quickstart", "--set", "nodes"], ("--set", "'nodes'", "KEY=VALUE")),
-        (["quickstart", "--set", "nodes=0"], ("nodes", "-1")),
+        (["quickstart", "--set", "nodes=0"], ("nodes", "nodes: 0")),
         (["quickstart", "--set", "fabric=silk"], ("fabric", "'silk'", "none, static")),
         (["quickstart", "--set", "cni=magic"], ("cni", "'magic'", "bash-bridge.conflist")),
         (["quickstart", "--set", "fabric=static,silk"], ("fabric", "'silk'", "none, static")),
