@@ -9,6 +9,14 @@ class MininetesError(Exception):
     exit_status = 1
 
 
+class Reported(MininetesError):
+    """A failure that the lab's engine reported, with the exit status that it asks for."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.exit_status = status
+
+
 class BadInput(MininetesError):
     """A file, flag or value that is wrong. Names the field, the value and what would be right. Status 2."""
 

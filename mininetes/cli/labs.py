@@ -53,10 +53,6 @@ def _follow(supervised: Supervised, progress: Callable[[str], None]) -> dict[str
     for event in supervised.events():
         if "step" in event:
             progress(event["step"])
-        elif "error" in event:
-            failure = MininetesError(event["error"])
-            failure.exit_status = event.get("status", 1)
-            raise failure
         elif "ready" in event:
             ready: dict[str, Any] = event["ready"]
             return ready

@@ -151,10 +151,6 @@ def _run_cell(
         for event in supervised.events():
             if "step" in event:
                 progress(event["step"])
-            elif "error" in event:
-                failure = MininetesError(event["error"])
-                failure.exit_status = event.get("status", 1)
-                raise failure
             elif "rows" in event:
                 finished = event
         lab.wait()

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from mininetes.errors import MininetesError
+from mininetes.errors import MininetesError, Reported
 
 _LINE_BYTES = 256 << 20
 
@@ -26,7 +26,5 @@ def ask(path: Path, answer_within_s: float = 300.0, **request: Any) -> dict[str,
         raise MininetesError("the lab's engine ended before it answered")
     said: dict[str, Any] = json.loads(answer)
     if "error" in said:
-        failure = MininetesError(said["error"])
-        failure.exit_status = said.get("status", 1)
-        raise failure
+        raise Reported(said["error"], said.get("status", 1))
     return said

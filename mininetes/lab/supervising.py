@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from mininetes.errors import MininetesError
+from mininetes.errors import MininetesError, Reported
 from mininetes.lab import state
 from mininetes.lab.launcher import END_TIMEOUT_S, Lab, package_environment
 
@@ -85,10 +85,13 @@ class Supervised:
         return self._lab
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What the engine reports, until it has no more to say."""
+        """What the engine reports, until it has no more to say. Raises Reported when that is its failure."""
         with os.fdopen(os.dup(self._report), "rb") as stream:
             for line in stream:
-                yield json.loads(line)
+                event = json.loads(line)
+                if "error" in event:
+                    raise Reported(event["error"], event.get("status", 1))
+                yield event
 
     def last_words(self) -> str:
         """The end of the log, for an engine that died without a report."""
