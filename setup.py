@@ -79,6 +79,10 @@ setup(
         "numpy>=1.21",
         "matplotlib>=3.5",
         "h11>=0.14",
+        "orjson>=3.6",
+        "cryptography>=3.4",
+        "jsonpatch>=1.32",
+        "dnspython>=2.3",
     ],
     extras_require={
         "dev": [
@@ -88,6 +92,7 @@ setup(
             "mypy>=1.11",
             "import-linter>=2.1",
             "types-PyYAML",
+            "kubernetes>=28",
             "setuptools>=66",
             "wheel",
         ],
