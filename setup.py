@@ -65,13 +65,13 @@ setup(
     license_files=["LICENSE"],
     classifiers=["Operating System :: POSIX :: Linux", "Programming Language :: Python :: 3"],
     packages=find_packages(include=["mininetes", "mininetes.*"]),
-    package_data={"mininetes": ["py.typed"]},
+    package_data={"mininetes": ["py.typed", "apiserver/kubernetes-1.30.json", "apiserver/protobuf-1.33.json"]},
     python_requires=">=3.10",
     # Mininet itself comes from the distribution (package mininet): it is not in the package index.
     install_requires=[
         "pyroute2>=0.9",
         "scapy>=2.5",
-        "aiohttp>=3.9",
+        "aiohttp>=3.12",
         "pydantic>=2",
         "PyYAML>=5.4",
         "click>=8.1",
@@ -83,6 +83,7 @@ setup(
         "cryptography>=3.4",
         "jsonpatch>=1.32",
         "dnspython>=2.3",
+        "protobuf>=4.22",
     ],
     extras_require={
         "dev": [
@@ -92,6 +93,7 @@ setup(
             "mypy>=1.11",
             "import-linter>=2.1",
             "types-PyYAML",
+            "types-protobuf",
             "kubernetes>=28",
             "setuptools>=66",
             "wheel",

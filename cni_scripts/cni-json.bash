@@ -23,126 +23,88 @@ LC_ALL=C # bytes, not characters: cheap patterns, and [a-z] means what it says
 # between strings, those with odd numbers are strings.
 json_parse() {
     local -n json_out=$1
-    local text=$2 IFS='"' restore_glob=
-    local -a pieces path_of=() length_of=()
-    local piece token string prefix='' key='' path=. state=value i=0 length=-1
-    [[ $- == *f* ]] || restore_glob=1
-    local escapes=
-    [[ $text != *[\\$'\x01'-$'\x1f']* ]] || escapes=1
+    # "at" is the object or list that is open, "kind" its bracket, "path" where the next value goes.
+    local - IFS='"' token='' string path=. at=. kind=. prefix='' length=0 state=value escapes='' i=0
+    [[ $2 != *[\\$'\x01'-$'\x1f']* ]] || escapes=1
     set -f
-    # shellcheck disable=SC2206 # splitting is the point; the blank keeps an empty last piece
-    pieces=($text' ')
-    [[ -z $restore_glob ]] || set +f
+    # shellcheck disable=SC2206 # splitting is the point; the blanks keep an empty last piece
+    local -a pieces=($2'  ')
     IFS=$' \t\r\n'
     json_out=()
     while :; do
-        piece=${pieces[i]}
         # Between strings.
-        for token in $piece; do
+        for token in ${pieces[i]}; do
             while [[ -n $token ]]; do
-                case $state$token in
-                    colon:*) state=value ;;
-                    next,*)
-                        if ((length >= 0)); then
-                            key=$((++length)) state=value
-                            path=$prefix$key
+                case $state$kind$token in
+                    colon?:*) state=value ;;
+                    'next{,'*) state=key ;;
+                    'next[,'*) path=$prefix$((++length)) state=value ;;
+                    value?[[{]* | first?[[{]*)
+                        kind=${token:0:1} at=$path state=open
+                        json_out[$path]=$kind
+                        [[ $path == . ]] || prefix=$path/
+                        [[ $kind == '{' ]] || json_out[$path]='[0' length=0 path=${prefix}0 state=first
+                        ;;
+                    'open{}'* | 'next{}'* | 'first[]'* | 'next[]'*)
+                        [[ $state$kind != 'next[' ]] || json_out[$at]="[$((length + 1))"
+                        path=$at state=next
+                        if [[ $path == . ]]; then
+                            kind=. state=end
                         else
-                            state=key
-                        fi
-                        ;;
-                    value'{'* | first'{'*)
-                        ((length < 0)) || length_of[-1]=$length
-                        json_out[$path]='{'
-                        path_of+=("$path") length_of+=(-1)
-                        [[ $path == . ]] && prefix='' || prefix=$path/
-                        length=-1 state=open
-                        ;;
-                    value'['* | first'['*)
-                        ((length < 0)) || length_of[-1]=$length
-                        json_out[$path]='[0'
-                        path_of+=("$path") length_of+=(0)
-                        [[ $path == . ]] && prefix='' || prefix=$path/
-                        length=0 state=first path=${prefix}0
-                        ;;
-                    open'}'* | next'}'* | first']'* | next']'*)
-                        # "next" may stand in a list or an object: the bracket must fit.
-                        if [[ $token == ']'* ]]; then
-                            ((length >= 0)) || { rarely "$CNI_JSON" json_unexpected "$token"; return 1; }
-                            [[ $state == first ]] || json_out[${path_of[-1]}]="[$((length + 1))"
-                        elif ((length >= 0)); then
-                            rarely "$CNI_JSON" json_unexpected "$token"; return 1
-                        fi
-                        unset 'path_of[-1]' 'length_of[-1]'
-                        if ((${#path_of[@]})); then
-                            length=${length_of[-1]} path=${path_of[-1]} state=next
-                            [[ $path == . ]] && prefix='' || prefix=$path/
-                        else
-                            state=end
+                            [[ $path == */* ]] && at=${path%/*} prefix=${path%/*}/ || at=. prefix=''
+                            kind=${json_out[$at]:0:1} length=${path##*/}
                         fi
                         ;;
                     value* | first*)
                         string=${token%%[],\}]*}
-                        case $string in
-                            true | false | null) ;;
-                            *) [[ $string =~ ^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$ ]] ||
-                                { rarely "$CNI_JSON" json_unexpected "$token"; return 1; } ;;
-                        esac
-                        json_out[$path]=$string
-                        ((${#path_of[@]})) && state=next || state=end
-                        token=${token#"$string"}
+                        [[ $string == @(true|false|null) ||
+                            $string =~ ^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$ ]] || break 3
+                        json_out[$path]=$string token=${token#"$string"}
+                        [[ $path == . ]] && state=end || state=next
                         continue
                         ;;
-                    *) rarely "$CNI_JSON" json_unexpected "$token"; return 1 ;;
+                    *) break 3 ;;
                 esac
                 token=${token:1}
             done
         done
         ((++i < ${#pieces[@]})) || break
-        # A string. A piece that ends with an odd number of backslashes ends with \" and goes on.
         string=${pieces[i]}
-        if [[ -n $escapes && $string == *[\\$'\x01'-$'\x1f']* ]]; then
-            token=${string##*[!\\]}
-            while ((${#token} % 2)); do
-                ((++i < ${#pieces[@]})) || break 2
-                string+=\"${pieces[i]}
-                token=${pieces[i]##*[!\\]}
-            done
-            rarely "$CNI_JSON" json_unescape "$string" || return 1
-        fi
+        [[ -z $escapes || $string != *[\\$'\x01'-$'\x1f']* ]] || rarely "$CNI_JSON" json_escaped || return 1
         ((++i < ${#pieces[@]})) || { state=string && break; }
         case $state in
             value | first)
                 json_out[$path]=\"$string
-                ((${#path_of[@]})) && state=next || state=end
+                [[ $path == . ]] && state=end || state=next
                 ;;
             key | open)
-                key=$string
-                case $key in
-                    '' | . | @ | '*') key='~'$key ;;
-                    *[~/]*) key=${key//\~/\~0} key=${key//\//\~1} ;;
-                esac
-                path=$prefix$key state=colon
-                if [[ -n ${json_out[$path]-} ]]; then
-                    rarely "$CNI_JSON" json_forget "$path"
-                else
-                    json_out[${path_of[-1]}]+=$key/
-                fi
-                # The two most frequent kinds of members at one go, for speed alone: "key":true, and "key":"text",
-                case ${pieces[i]} in
-                    :true, | :false,) json_out[$path]=${pieces[i]:1:-1} ;;
-                    :)
-                        [[ -z $escapes && ${pieces[i + 2]-} == , ]] || continue
-                        json_out[$path]=\"${pieces[i + 1]}
-                        ((i += 2))
-                        ;;
-                    *) continue ;;
-                esac
-                pieces[i]='' state=key
+                # The most frequent kinds of members at one go, for speed alone.
+                while :; do
+                    case $string in
+                        '' | . | @ | '*') string='~'$string ;;
+                        *[~/]*) string=${string//\~/\~0} string=${string//\//\~1} ;;
+                    esac
+                    path=$prefix$string
+                    [[ -n ${json_out[$path]-} ]] && rarely "$CNI_JSON" json_forget "$path" || json_out[$at]+=$string/
+                    case $escapes${pieces[i]-} in
+                        : | ': ')
+                            json_out[$path]=\"${pieces[++i]} state=next
+                            [[ ${pieces[++i]-} == @(,|', ') ]] || break
+                            ;;
+                        :true, | ': true, ') json_out[$path]=true ;;
+                        :false, | ': false, ') json_out[$path]=false ;;
+                        ':{' | ': {') json_out[$path]='{' at=$path prefix=$path/ ;;
+                        *) state='colon' && break ;;
+                    esac
+                    string=${pieces[i + 1]}
+                    ((i += 2))
+                done
+                ((i < ${#pieces[@]})) || { state=string && break; }
                 ;;
-            *) rarely "$CNI_JSON" json_unexpected "\"$string\""; return 1 ;;
+            *) token=\"$string\" && break ;;
         esac
     done
-    [[ $state == end ]] || { rarely "$CNI_JSON" json_unexpected 'the end of the text'; return 1; }
+    [[ -z $token && $state == end ]] || { rarely "$CNI_JSON" json_unexpected "${token:-the end of the text}"; return 1; }
 }
 
 # --- the CNI frame ----------------------------------------------------------------------------------------------------
@@ -178,13 +140,10 @@ conf_get() {
 # cni_begin: reads the configuration and checks what every command needs. Sets CONF, CONF_TEXT, CONF_VERSION, CONF_NAME.
 cni_begin() {
     trap 'EXIT_STATUS=$?; ((EXIT_STATUS == 0)) || rarely "$CNI_JSON" cni_unexpected' EXIT
-    CONF_TEXT='' CONF_NAME=''
+    CONF_NAME=''
     IP_ADDRESS=() IP_GATEWAY=() ROUTE_DST=() ROUTE_GW=() ROUTE_MORE=() DNS='{}'
-    declare -gA CONF=()
     [[ ${CNI_COMMAND-} == @(ADD|DEL|CHECK) ]] || rarely "$CNI_JSON" cni_other_command
-    # -N reads in blocks; other forms of read fetch a pipe byte by byte
-    IFS= read -r -N 4194304 CONF_TEXT || :
-    json_parse CONF "$CONF_TEXT" || fail 6 "configuration: no JSON: $JSON_ERROR" 'one JSON object on standard input'
+    cni_read
     conf_get CONF_NAME name string ''
     # shellcheck disable=SC2053 # a pattern
     [[ ${CONF[cniVersion]-} == \"@(0.4.0|1.0.0|1.1.0) && ${CNI_NETNS-}$CNI_COMMAND == @(?*ADD|*DEL|?*CHECK) &&
@@ -192,6 +151,20 @@ cni_begin() {
         ${CNI_IFNAME-} == $INTERFACE_NAME && ${#CNI_IFNAME} -le 15 ]] || rarely "$CNI_JSON" cni_begin_wrong
     CONF_VERSION=${CONF[cniVersion]:1}
 }
+
+# cni_read: fills CONF_TEXT and CONF.
+cni_read() {
+    CONF_TEXT=
+    # -N reads in blocks; other forms of read fetch a pipe byte by byte
+    IFS= read -r -N 4194304 CONF_TEXT || :
+    cni_parse
+}
+
+cni_parse() {
+    declare -gA CONF=()
+    json_parse CONF "$CONF_TEXT" || fail 6 "configuration: no JSON: $JSON_ERROR" 'one JSON object on standard input'
+}
+
 # what the kernel takes as an interface's name, and ip(8) as one word; at most 15 characters
 INTERFACE_NAME='[a-zA-Z0-9_]*([a-zA-Z0-9_.@+-])'
 
@@ -256,6 +229,17 @@ cni_print_result() {
 [[ ${1-} == rarely ]] || return 0
 
 CNI_VERSIONS=(0.4.0 1.0.0 1.1.0)
+
+# json_escaped: of json_parse's variables, completes "string", whose piece may end with an odd number of backslashes, that is
+# with \" (it goes on then), and decodes it.
+json_escaped() {
+    local backslashes=${string##*[!\\]}
+    while ((${#backslashes} % 2)); do
+        string+=\"${pieces[++i]}
+        backslashes=${pieces[i]##*[!\\]}
+    done
+    json_unescape "$string"
+}
 
 # json_unescape TEXT: the inside of a JSON string, decoded into the caller's variable "string".
 json_unescape() {
@@ -445,7 +429,8 @@ cni_other_command() {
         VERSION) ;;
         *) fail 4 "CNI_COMMAND: \"$CNI_COMMAND\" is not known here" "$right" ;;
     esac
-    CONF_VERSION=1.1.0
+    CONF_VERSION=1.1.0 CONF_TEXT=''
+    declare -gA CONF=()
     [[ -t 0 ]] || IFS= read -r -N 4194304 CONF_TEXT || :
     if [[ -n ${CONF_TEXT//[[:space:]]/} ]]; then
         json_parse CONF "$CONF_TEXT" || fail 6 "configuration: no JSON: $JSON_ERROR" 'one JSON object, or nothing'

@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mininetes.addressing import AddressPlan
+    from mininetes.agents.kubeproxy.rulesets import (
+        IptablesRuleset,
+        IpvsRuleset,
+        Jump,
+        Listener,
+        NftablesRuleset,
+        NftContainer,
+        UserspaceRuleset,
+        VirtualServer,
+    )
+    from mininetes.agents.kubeproxy.services import Endpoint, ServicePort
+    from mininetes.agents.kubeproxy.view import Fate, LocalTraffic, NodeView, PortTraffic, once
     from mininetes.errors import BadInput
     from mininetes.experiments import figures
     from mininetes.experiments.lab import Lab
@@ -23,32 +35,62 @@ __all__ = [
     "AddressPlan",
     "BadInput",
     "ClusterSpec",
+    "Endpoint",
     "FabricNode",
     "FabricView",
+    "Fate",
     "Hop",
+    "IptablesRuleset",
+    "IpvsRuleset",
+    "Jump",
     "Lab",
+    "Listener",
+    "LocalTraffic",
     "Measurement",
     "NetState",
+    "NftContainer",
+    "NftablesRuleset",
+    "NodeView",
     "Pacing",
+    "PortTraffic",
     "Route",
     "Row",
+    "ServicePort",
+    "UserspaceRuleset",
+    "VirtualServer",
     "figures",
+    "once",
 ]
 
 _FROM = {
     "AddressPlan": "mininetes.addressing",
     "BadInput": "mininetes.errors",
     "ClusterSpec": "mininetes.spec",
+    "Endpoint": "mininetes.agents.kubeproxy.services",
     "FabricNode": "mininetes.testbed.fabric",
     "FabricView": "mininetes.testbed.fabric",
+    "Fate": "mininetes.agents.kubeproxy.view",
     "Hop": "mininetes.kernel.netstate",
+    "IptablesRuleset": "mininetes.agents.kubeproxy.rulesets",
+    "IpvsRuleset": "mininetes.agents.kubeproxy.rulesets",
+    "Jump": "mininetes.agents.kubeproxy.rulesets",
     "Lab": "mininetes.experiments.lab",
+    "Listener": "mininetes.agents.kubeproxy.rulesets",
+    "LocalTraffic": "mininetes.agents.kubeproxy.view",
     "Measurement": "mininetes.experiments.results",
     "NetState": "mininetes.kernel.netstate",
+    "NftContainer": "mininetes.agents.kubeproxy.rulesets",
+    "NftablesRuleset": "mininetes.agents.kubeproxy.rulesets",
+    "NodeView": "mininetes.agents.kubeproxy.view",
     "Pacing": "mininetes.probes.pacing",
+    "PortTraffic": "mininetes.agents.kubeproxy.view",
     "Route": "mininetes.kernel.netstate",
     "Row": "mininetes.experiments.results",
+    "ServicePort": "mininetes.agents.kubeproxy.services",
+    "UserspaceRuleset": "mininetes.agents.kubeproxy.rulesets",
+    "VirtualServer": "mininetes.agents.kubeproxy.rulesets",
     "figures": "mininetes.experiments",
+    "once": "mininetes.agents.kubeproxy.view",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictInt, ValidationError
 from pydantic.alias_generators import to_camel
 
+from mininetes import yaml_documents
 from mininetes.addressing import LOAD_BALANCERS, NODE_PREFIX, NODES, PODS, SERVICES, AddressPlan
 from mininetes.errors import BadInput
 
@@ -97,10 +98,48 @@ PartField = Annotated[PartSpec, BeforeValidator(_part)]
 
 
 class PodsSpec(Described):
-    """Ready-made responder pods: how many on each node, and the ports on which they answer."""
+    """Ready-made responder pods: how many on each node, and the ports on which they answer.
+
+    ``hold``: what keeps a pod's network namespace, a pause process, or a bind mount (lighter, for scale).
+    """
 
     per_node: StrictInt = Field(default=4, ge=0)
     port: StrictInt = Field(default=8080, ge=1, le=65535)
+    hold: Literal["pause", "mount"] = "pause"
+
+
+class ControlPlaneSpec(Described):
+    """The control plane: where its objects are kept, and on how many nodes it runs.
+
+    ``none`` leaves it out: a network with ready-made pods and nothing else. ``replicas`` is the number
+    of API servers (and etcd members); without it, each control-plane node has one. A node that has
+    not renewed its lease for ``node_grace_seconds`` is no longer ready (kube-controller-manager's
+    ``--node-monitor-grace-period``); its kubelet renews four times as often.
+    """
+
+    store: Literal["memory", "etcd", "none"] = "memory"
+    replicas: StrictInt | None = Field(default=None, ge=1)
+    node_grace_seconds: float = Field(default=40.0, ge=1.0, le=3600.0)
+
+
+class ProxySpec(Described):
+    """kube-proxy: its mode, the iptables back end (the system's when not given), and its own configuration fields."""
+
+    mode: str = "iptables"
+    backend: Literal["nft", "legacy"] | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+def _proxy(value: object) -> object:
+    return {"mode": value} if isinstance(value, str) else value
+
+
+class LoggingSpec(Described):
+    """Where each node's agents write their logs, and how much: ``-v`` levels, one for all or by component."""
+
+    directory: str = "/var/log"
+    level: StrictInt = Field(default=2, ge=0, le=10)
+    levels: dict[str, Annotated[StrictInt, Field(ge=0, le=10)]] = Field(default_factory=dict)
 
 
 class OutsideSpec(Described):
@@ -127,8 +166,12 @@ class ClusterSpec(Described):
     underlay: PartField | None = None
     fabric: PartField = PartSpec(name="static")
     cni: str = "bash-bridge.conflist"
+    proxy: Annotated[ProxySpec, BeforeValidator(_proxy)] = ProxySpec()
+    control_plane: ControlPlaneSpec = ControlPlaneSpec()
+    firewall: Literal["none", "kubernetes"] = "none"
     pods: PodsSpec = PodsSpec()
     outside: OutsideSpec = OutsideSpec()
+    logging: LoggingSpec = LoggingSpec()
 
     @property
     def plan(self) -> AddressPlan:
@@ -142,6 +185,19 @@ class ClusterSpec(Described):
         if self.underlay is not None:
             return self.underlay.name
         return "three_node" if len(self.nodes) == 3 else "single_switch"
+
+    @property
+    def masters(self) -> tuple[NodeSpec, ...]:
+        """The nodes that have an API server (and, with etcd, a member); empty without a control plane."""
+        if self.control_plane.store == "none":
+            return ()
+        return tuple(node for node in self.nodes if node.role == "control-plane")[: self.control_plane.replicas]
+
+    @property
+    def node_ports(self) -> range:
+        """The ports of NodePort services."""
+        first, _, last = self.network.node_ports.partition("-")
+        return range(int(first), int(last) + 1)
 
     def node_number(self, name: str) -> int:
         """A node's number, from 1, by its place in the list; pod subnet and address follow from it."""
@@ -162,8 +218,27 @@ class ClusterSpec(Described):
         first, _, last = self.network.node_ports.partition("-")
         if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
             raise BadInput("spec.network.nodePorts", self.network.node_ports, "two ports such as 30000-32767")
+        self._check_control_plane()
         self.plan.check(len(self.nodes), self.pods.per_node)
         return self
+
+    def _check_control_plane(self) -> None:
+        wanted = self.control_plane
+        if wanted.store == "none":
+            if wanted.replicas is not None:
+                raise BadInput("spec.controlPlane.replicas", wanted.replicas, "left out where the store is none")
+            return
+        there = [node for node in self.nodes if node.role == "control-plane"]
+        if not there:
+            raise BadInput("spec.nodes", None, "a node with role control-plane, or controlPlane: {store: none}")
+        if wanted.replicas is not None and wanted.replicas > len(there):
+            right = f"at most the number of control-plane nodes, {len(there)}"
+            raise BadInput("spec.controlPlane.replicas", wanted.replicas, right)
+        if wanted.store == "etcd" and len(self.masters) not in (1, 3):
+            right = "1 or 3 with the store etcd, which needs a majority"
+            raise BadInput("spec.controlPlane.replicas", len(self.masters), right)
+        if not self.logging.directory.startswith("/var/log"):
+            raise BadInput("spec.logging.directory", self.logging.directory, "/var/log or a folder below it")
 
 
 _KINDS = {"dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list"}
@@ -197,8 +272,11 @@ def _known_keys(place: list[str]) -> list[str]:
         "nodes": NodeSpec if len(place) > 1 else NodeCounts,
         "underlay": PartSpec,
         "fabric": PartSpec,
+        "proxy": ProxySpec,
+        "controlPlane": ControlPlaneSpec,
         "pods": PodsSpec,
         "outside": OutsideSpec,
+        "logging": LoggingSpec,
     }
     fields = models[place[0] if place else ""].model_fields
     return [field.alias or name for name, field in fields.items() if place or name != "name"]
@@ -211,6 +289,14 @@ def check_lab_name(name: str) -> str:
     return name
 
 
+def _with_a_control_plane(nodes: Sequence[Any]) -> list[Any]:
+    """Named nodes of which none has a role: the first is the control plane then, as with nodes by number."""
+    given = list(nodes)
+    if given and all(isinstance(node, Mapping) and "role" not in node for node in given):
+        given[0] = {**given[0], "role": "control-plane"}
+    return given
+
+
 def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
     """Make a checked description from the ``spec`` part of a cluster file. Raises BadInput."""
     if "name" in spec:
@@ -218,13 +304,19 @@ def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
     values = dict(spec)
     if name is not None:
         values["name"] = check_lab_name(name)
-    asked = values.get("nodes", ())
+    asked = values.get("nodes", {})
     if isinstance(asked, Mapping):
+        wanted = values.get("controlPlane")
+        replicas = wanted.get("replicas") if isinstance(wanted, Mapping) else None
+        if isinstance(replicas, int) and "controlPlane" not in asked:
+            asked = {**asked, "controlPlane": replicas}
         try:
             values["nodes"] = numbered(NodeCounts.model_validate(asked))
         except ValidationError as wrong:
             raise _say(wrong.errors()[0], ("nodes",)) from None
-    elif not isinstance(asked, (list, tuple)):
+    elif isinstance(asked, (list, tuple)):
+        values["nodes"] = _with_a_control_plane(asked)
+    else:
         raise BadInput("spec.nodes", asked, "numbers such as {workers: 2, controlPlane: 1}, or a list of {name, role}")
     try:
         return ClusterSpec.model_validate(values).check()
@@ -250,7 +342,10 @@ def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
     except UnicodeDecodeError as wrong:
         raise BadInput(str(path), None, f"not YAML: not text in UTF-8: {wrong.reason}") from None
     try:
-        content = yaml.safe_load(text)
+        content = yaml_documents.load(text)
+    except yaml_documents.RepeatedKey as wrong:
+        right = f"a key that is given once; it stands in lines {wrong.lines[0]} and {wrong.lines[1]}"
+        raise BadInput(f"{path}: {wrong.path}", None, right) from None
     except yaml.YAMLError as wrong:
         raise BadInput(str(path), None, "not YAML: " + " ".join(str(wrong).split())) from None
     if not isinstance(content, dict):

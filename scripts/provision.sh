@@ -30,7 +30,7 @@ fail() {
 
 # What the stamp holds: all that the virtual environment was made from, and where it is.
 fingerprint() {
-    cat setup.py scripts/provision.sh | cksum
+    cat setup.py scripts/provision.sh scripts/kubectl_clients.sh | cksum
     readlink -f "$PYTHON"
     printf '%s\n' "$ROOT"
 }
@@ -78,6 +78,16 @@ install_packages() {
     step "apt-get update failed; still missing: ${missing[*]}" "${apt[@]}" update
     step "apt-get could not install all of: ${missing[*]} (on Ubuntu they need the component universe)" \
         "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+    keep_etcd_off "${missing[@]}"
+}
+
+# Debian's package starts an etcd on the host, which nothing here uses: labs run their own. One that was
+# there before is somebody's, and stays. Nothing is laid in apt's way for it (a policy-rc.d would hold for
+# all packages, and would stay if this script were killed).
+keep_etcd_off() { # keep_etcd_off NEWLY_INSTALLED...
+    [[ " $* " == *" etcd-server "* && -d /run/systemd/system ]] || return 0
+    "${as_root[@]}" systemctl disable --now etcd >"$LOG" 2>&1 </dev/null ||
+        say "the package etcd-server started a service on this machine: systemctl disable --now etcd ends it"
 }
 
 # Where br_netfilter and ip_tables are modules, nothing else loads them; where they are not, nothing is to do.
@@ -121,6 +131,7 @@ main() {
         rm -f "$STAMP"
         install_packages
         make_venv
+        scripts/kubectl_clients.sh </dev/null
         fingerprint >"$STAMP"
         say "done in $((SECONDS - STARTED)) s"
     fi

@@ -1,4 +1,4 @@
-"""What an agent is: a coroutine that does one component's work from one node, and can be ended and started anew at any time."""
+"""What an agent is: a coroutine that does one component's work from one node, ended and started anew at any time."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _PID = 1
 
 
 class AgentLog:
-    """Appends lines such as ``I1126 11:05:00.123456       1 proxier.py:77] "Adding new service port" portName="a/b:c"``.
+    """Appends lines such as ``I1126 11:05:00.123456       1 proxier.py:77] "Adding new service" port="a/b:c"``.
 
     ``verbosity`` is the components' ``-v``: lines of a higher level are left out. Each line is
     written at once; a file that was moved away (as log rotation does) is made anew by `reopen`.
@@ -54,16 +54,18 @@ class AgentLog:
         """Write what went wrong; an exception goes in as ``err``."""
         self._write("E", message, values)
 
+    def _emit(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line)
+
     def _write(self, severity: str, message: str, values: dict[str, Any]) -> None:
-        if self._file is None:
-            return
         now = time.time()
         stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))
         frame = sys._getframe(2)
         where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         pairs = "".join(f" {key}={_shown(value)}" for key, value in values.items())
         micros = int(now * 1e6) % 1_000_000
-        self._file.write(f"{severity}{stamp}.{micros:06d} {_PID:7d} {where}] {json.dumps(message)}{pairs}\n")
+        self._emit(f"{severity}{stamp}.{micros:06d} {_PID:7d} {where}] {json.dumps(message)}{pairs}\n")
 
 
 def _shown(value: Any) -> str:

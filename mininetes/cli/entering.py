@@ -33,7 +33,8 @@ def _argv(lab: state.LabState, target: str, command: list[str]) -> list[str]:
             raise BadInput(
                 "pod", target, "one of " + (", ".join(f"pod/{name}" for name in pods) or "none: there are no pods")
             )
-        return enter_node(lab_pid, hosts[pod["node"]]["pid"], command, pod_netns=pod["netns"])
+        holder = hosts[pod["node"]]["pid"]
+        return enter_node(lab_pid, holder, command, pod_netns=pod["netns"], pause_pid=pod["pid"])
     if target not in hosts:
         raise BadInput("node", target, "one of " + ", ".join(hosts) + ", or pod/NAME")
     return enter_node(lab_pid, hosts[target]["pid"], command)

@@ -25,9 +25,11 @@ DOWN_TIMEOUT_S = 30.0
 @click.command("up", epilog="Example: mininetes up --nodes 5 --fabric none --lab quiet")
 @cluster_options
 @click.option("--mininet", is_flag=True, help="Stay in front with Mininet's command line; the lab ends with it.")
+@click.option("--api-port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
+              help="Port of 127.0.0.1 for kubectl. Default: any that is free.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be built, and build nothing.")
 @output_option
-def up_command(cluster_file: str | None, mininet: bool, dry_run: bool, output: str, **flags: Any) -> int:
+def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: bool, output: str, **flags: Any) -> int:
     """Bring a cluster up in a lab of its own, and leave it running."""
     spec = description(cluster_file, flags.pop("lab"), **flags)
     from mininetes.testbed.preflight import checked, engine_config  # noqa: PLC0415 - imports Mininet
@@ -36,7 +38,9 @@ def up_command(cluster_file: str | None, mininet: bool, dry_run: bool, output: s
     if dry_run:
         show.blueprint(blueprint, output)
         return 0
-    with Supervised(spec.name, "mininetes.testbed.engine:serve", engine_config(spec)) as supervised:
+    wanted_port = api_port if spec.masters else None
+    entry = "mininetes.testbed.engine:serve"
+    with Supervised(spec.name, entry, engine_config(spec), api_port=wanted_port) as supervised:
         if mininet:
             return _in_front(supervised, spec)
         status = supervise(supervised, lambda: _follow(supervised, show.progress if output == "text" else _ignore))

@@ -19,10 +19,16 @@ _COMMANDS = {
     "down": "labs",
     "ls": "labs",
     "status": "labs",
+    "kubeconfig": "objects",
+    "get": "objects",
+    "apply": "objects",
+    "delete": "objects",
+    "agents": "agents",
     "exec": "entering",
     "shell": "entering",
     "probe": "measuring",
     "run": "running",
+    "rules": "rules",
     "doctor": "checking",
     "validate": "checking",
 }
@@ -55,6 +61,7 @@ def cli(context: click.Context, debug: bool, part_folders: tuple[Path, ...]) -> 
 
     \b
     mininetes up                        three nodes with four pods each
+    mininetes get pods -A -o wide       what the API server knows
     mininetes exec node1 -- ip route    look around in a node
     mininetes probe reachability        who reaches whom, measured
     mininetes down                      gone without a trace

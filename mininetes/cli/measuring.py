@@ -67,3 +67,22 @@ def latency(lab: str | None, count: int, interval_s: float, payload_bytes: int, 
     else:
         show.console.print(latencies.table(found, "Latency in microseconds"))
     return 1 if any(summary.lost for summary in found) else 0
+
+
+@probe_command.command("ports", epilog="Example: mininetes probe ports --timeout 3")
+@lab_option
+@click.option("--timeout", "timeout_s", type=float, default=1.5, show_default=True, help="Seconds for a connection.")
+@output_option
+def ports(lab: str | None, timeout_s: float, output: str) -> int:
+    """Measure who reaches which component's port on which node; status 1 when it is not as the table has it."""
+    from mininetes.probes.ports import PortOptions, PortsReport  # noqa: PLC0415
+    from mininetes.testbed import show_ports  # noqa: PLC0415
+
+    PortOptions(timeout_s=timeout_s)  # checks it before the lab is asked
+    answer = ask(state.find(lab).control, answer_within_s=300 + 60 * timeout_s, op="ports", timeout_s=timeout_s)
+    report = PortsReport.from_rows(answer["rows"])
+    if output == "json":
+        click.echo(json.dumps(report.rows(), indent=1))
+    else:
+        show_ports.report(report)
+    return 0 if report.holds else 1

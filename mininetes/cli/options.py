@@ -31,6 +31,7 @@ def cluster_options(command: _F) -> _F:
             click.option("--underlay", metavar="NAME", help="What joins the nodes: a name or a path."),
             click.option("--fabric", metavar="NAME", help="How pods' packets cross nodes: static, none, or a path."),
             click.option("--cni", metavar="CONFLIST", help="CNI configuration: a name or a path."),
+            click.option("--proxy", metavar="MODE", help="kube-proxy's mode: iptables unless said otherwise."),
             click.option(
                 "--set",
                 "settings",
@@ -44,6 +45,10 @@ def cluster_options(command: _F) -> _F:
     return command
 
 
+_SHORTHANDS = {"proxy": "mode"}
+"""The field that a word alone stands for, where it is not ``name``."""
+
+
 def _set(spec: dict[str, Any], field: str, value: object) -> None:
     """Lay ``value`` over the field at that dotted path."""
     *way, last = field.split(".")
@@ -51,7 +56,7 @@ def _set(spec: dict[str, Any], field: str, value: object) -> None:
     for key in way:
         inner = place.get(key)
         if not isinstance(inner, dict):
-            inner = {"name": inner} if isinstance(inner, str) else {}
+            inner = {_SHORTHANDS.get(key, "name"): inner} if isinstance(inner, str) else {}
         place[key] = inner = dict(inner)
         place = inner
     place[last] = value
@@ -78,6 +83,7 @@ def description(
     underlay: str | None = None,
     fabric: str | None = None,
     cni: str | None = None,
+    proxy: str | None = None,
     settings: tuple[str, ...] = (),
 ) -> ClusterSpec:
     """Make the checked description from a cluster file (a path or a part's name) and flags. Raises BadInput."""
@@ -92,7 +98,8 @@ def description(
         if nodes < 1:
             raise BadInput("--nodes", nodes, "at least 1")
         spec["nodes"] = {"controlPlane": 1, "workers": nodes - 1}
-    for field, value in (("pods.perNode", pods), ("underlay.name", underlay), ("fabric.name", fabric), ("cni", cni)):
+    flags = {"pods.perNode": pods, "underlay.name": underlay, "fabric.name": fabric, "cni": cni, "proxy.mode": proxy}
+    for field, value in flags.items():
         if value is not None:
             _set(spec, field, value)
     for setting in settings:

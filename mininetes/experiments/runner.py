@@ -144,7 +144,13 @@ def _run_cell(
     config = engine_config(spec, experiment=str(experiment.part.path), cell=cell, repetition=0)
     with (
         _rows_file(folder) as rows,
-        Supervised(spec.name, "mininetes.experiments.engine:main", config, fds={"rows": rows}) as supervised,
+        Supervised(
+            spec.name,
+            "mininetes.experiments.engine:main",
+            config,
+            fds={"rows": rows},
+            api_port=0 if spec.masters else None,
+        ) as supervised,
     ):
         lab = supervised.start(stdout=subprocess.DEVNULL if quiet else 1, stderr=2)
         finished = None

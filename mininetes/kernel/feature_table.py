@@ -75,6 +75,8 @@ PROGRAMS = (
     Program("setpriv", "util-linux", _TESTS, required=False),
     Program("gcc", "gcc", "the floor that make bench compares with", required=False),
     Program("/usr/lib/cni/bridge", "containernetworking-plugins", "the reference CNI plugins", required=False),
+    Program("catatonit", "catatonit", "pods' pause processes"),
+    Program("etcd", "etcd-server", "controlPlane: {store: etcd}", required=False),
     Program("ipset", "ipset", "proxy mode ipvs", required=False),
     Program("ipvsadm", "ipvsadm", "proxy mode ipvs", required=False),
 )

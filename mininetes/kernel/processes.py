@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mininetes.errors import MininetesError
 from mininetes.kernel.netns import CLONE_FS, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
@@ -114,6 +115,17 @@ def run(
     if check and completed.status != 0:
         raise ProcessFailed(completed)
     return completed
+
+
+def start(argv: Sequence[str], *, namespaces: Namespaces = HERE, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program and return at once; ``options`` are subprocess.Popen's. The caller sees to its end.
+
+    Raises FileNotFoundError when there is no such program (and nothing to enter).
+    """
+    if getattr(_thread, "enters", False):
+        with _entered(namespaces):
+            return subprocess.Popen(argv, **options)
+    return subprocess.Popen([*namespaces.prefix(), *argv], **options)
 
 
 def let_thread_enter() -> None:

@@ -39,12 +39,14 @@ PRIVATE_DIRECTORIES = (
     "/etc/systemd/system/kubelet.service.d",
     "/opt/cni/bin",
     "/var/lib/cni",
+    "/var/lib/etcd",
+    "/var/lib/kube-proxy",
     "/var/lib/kubelet",
     "/var/log",
 )
 """Besides /run. What a node has for itself alone."""
 
-PRIVATE_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+PRIVATE_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/systemd/system/kubelet.service")
 
 _AT_FDCWD = -100
 _SYS_OPEN_TREE = 428

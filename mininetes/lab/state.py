@@ -84,6 +84,11 @@ class LabState:
         """The engine's log."""
         return self.folder / "log"
 
+    @property
+    def kubeconfig(self) -> Path:
+        """What kubectl needs to reach the lab's API server; there while the lab has one."""
+        return self.folder / "kubeconfig"
+
     def describe(self, **facts: Any) -> None:
         """Add facts to lab.json, whole or not at all."""
         known = self.facts()

@@ -13,31 +13,62 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from mininetes.errors import MininetesError, Reported
+from mininetes.errors import BadInput, MininetesError, Reported
 from mininetes.lab import state
 from mininetes.lab.launcher import END_TIMEOUT_S, Lab, package_environment
 
 _T = TypeVar("_T")
+_API_BACKLOG = 256
+
+
+def _loopback(port: int) -> socket.socket:
+    """A socket that listens at the host's loopback address alone; port 0 is any free one. Raises BadInput."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as failed:
+        listener.close()
+        raise BadInput("--api-port", port, f"a free port of this machine ({failed})") from None
+    listener.listen(_API_BACKLOG)
+    return listener
 
 
 class Supervised:
     """The state folder of a new lab, with all descriptors that its engine gets. A context manager.
 
-    Entering takes the name (BadInput when a lab of that name is up). Then either `start`, and the
+    With ``api_port`` (0: any free one) the engine gets a socket that listens on 127.0.0.1 of the host,
+    for its API server, and a file for the kubeconfig. Entering takes the name (BadInput when a lab of
+    that name is up, or the port is taken). Then either `start`, and the
     lab ends with the block, or `supervise`, which leaves it running.
     """
 
     def __init__(
-        self, name: str, entry: str, config: Mapping[str, Any], *, fds: Mapping[str, int] | None = None
+        self,
+        name: str,
+        entry: str,
+        config: Mapping[str, Any],
+        *,
+        fds: Mapping[str, int] | None = None,
+        api_port: int | None = None,
     ) -> None:
         self.name = name
         self.entry = entry
         self.config = config
         self._more_fds = dict(fds or {})
         self._lab: Lab | None = None
+        self.api_port = api_port
+        self._api: socket.socket | None = None
+        self._kubeconfig = -1
 
     def __enter__(self) -> Supervised:
-        self.held = state.hold(self.name)
+        self._api = _loopback(self.api_port) if self.api_port is not None else None
+        try:
+            self.held = state.hold(self.name)
+        except MininetesError:
+            if self._api is not None:
+                self._api.close()
+            raise
         folder = self.held.state
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
@@ -47,6 +78,8 @@ class Supervised:
             os.umask(before)
         self.control.listen(16)
         self.log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if self._api is not None:
+            self._kubeconfig = os.open(folder.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._report, self.report_to = os.pipe()
         folder.describe(started=time.time(), cluster=self.config.get("summary", {}))
         return self
@@ -63,12 +96,17 @@ class Supervised:
     @property
     def fds(self) -> dict[str, int]:
         """The descriptors for the engine, by the names that it knows."""
-        return {"control": self.control.fileno(), "log": self.log, "report": self.report_to, **self._more_fds}
+        found = {"control": self.control.fileno(), "log": self.log, "report": self.report_to, **self._more_fds}
+        if self._api is not None:
+            found |= {"api": self._api.fileno(), "kubeconfig": self._kubeconfig}
+        return found
 
     def close_given(self) -> None:
         """Close what the engine or the supervisor has a copy of. May be called twice."""
         self.control.close()
-        for name in ("log", "report_to"):
+        if self._api is not None:
+            self._api.close()
+        for name in ("log", "report_to", "_kubeconfig"):
             fd = getattr(self, name)
             if fd >= 0:
                 os.close(fd)

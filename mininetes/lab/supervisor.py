@@ -36,7 +36,7 @@ def main() -> None:
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    given = {name: fds[name] for name in ("control", "log", "report")}
+    given = {name: fd for name, fd in fds.items() if name not in ("lock", "keep")}
     try:
         lab = Lab.start(start["name"], start["entry"], start["config"], fds=given, stdout=1, stderr=2)
     except MininetesError as failed:

@@ -18,6 +18,7 @@ from mininetes.cluster.underlay import Underlay, add_outside, read_topo, topo_cl
 from mininetes.errors import BadInput
 from mininetes.kernel.netstate import NetState
 from mininetes.spec import ClusterSpec
+from mininetes.testbed import proxying
 from mininetes.testbed.fabric import FabricNode, FabricView, plan_of
 
 
@@ -65,11 +66,14 @@ class Blueprint:
 def draw(spec: ClusterSpec) -> Blueprint:
     """Check everything that can be checked before something is built. Raises BadInput."""
     spec.check()
+    proxying.proxy_config(spec)
     found = {
         "underlay": parts.find("underlay", spec.underlay_name),
         "fabric": parts.find("fabric", spec.fabric.name),
         "cni": parts.find("cni", spec.cni),
     }
+    if spec.masters:
+        found["proxy"] = parts.find("proxy", proxying.proxy_mode(spec))
     topo = _topo(spec, found["underlay"])
     underlay = read_topo(topo)
     view = _view(spec, underlay)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import select
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from mininetes.errors import BadInput, MininetesError
 from mininetes.probes.latency import summarise
 from mininetes.probes.pacing import Pacing
+from mininetes.probes.ports import PortOptions
 from mininetes.probes.reachability import SweepOptions
-from mininetes.testbed import measuring
+from mininetes.testbed import measuring, ports
+from mininetes.testbed.agent_tasks import AgentTasks
 from mininetes.testbed.testbed import Testbed
 
 log = logging.getLogger("mininetes")
@@ -43,28 +48,93 @@ async def _latency(testbed: Testbed, request: Request) -> Answer:
     return {"summaries": [summary.row() for summary in summarise(samples)]}
 
 
+async def _ports(testbed: Testbed, request: Request) -> Answer:
+    report = await ports.measure(testbed, PortOptions(timeout_s=request["timeout_s"]))
+    return {"rows": report.rows()}
+
+
+def _tasks(testbed: Testbed) -> AgentTasks:
+    if testbed.control_plane is None:
+        raise BadInput("agents", None, "a lab with a control plane (this one has controlPlane: {store: none})")
+    return testbed.control_plane.tasks
+
+
+async def _agents(testbed: Testbed, _: Request) -> Answer:
+    return {"agents": _tasks(testbed).rows()}
+
+
+async def _agent(testbed: Testbed, request: Request) -> Answer:
+    tasks, node, name = _tasks(testbed), request["node"], request["name"]
+    if request["verb"] in ("stop", "restart"):
+        await tasks.stop(node, name)
+    if request["verb"] in ("start", "restart"):
+        tasks.start(node, name)
+    return {}
+
+
 _OPERATIONS: dict[str, Callable[[Testbed, Request], Awaitable[Answer]]] = {
     "status": _status,
     "drift": _drift,
+    "agents": _agents,
+    "agent": _agent,
     "reachability": _reachability,
     "latency": _latency,
+    "ports": _ports,
 }
 
 
 def answering(testbed: Testbed) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """The handler of one connection: answers requests until the client goes."""
+    """The handler of one connection: answers requests until the client goes.
+
+    The work for one that goes for good before its answer ends, so that what waits behind it starts.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while line := await reader.readline():
-                writer.write(json.dumps(await _answer(testbed, line)).encode() + b"\n")
-                await writer.drain()
+            with _hangup_of(writer.get_extra_info("socket")) as hangup:
+                while line := await reader.readline():
+                    work = asyncio.ensure_future(_answer(testbed, line))
+                    either: set[asyncio.Future[Any]] = {work, hangup}
+                    try:
+                        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        work.cancel()  # does nothing when it is done
+                    if hangup.done():
+                        await asyncio.wait({work})
+                        raise ConnectionAbortedError("it did not wait for its answer")
+                    writer.write(json.dumps(work.result()).encode() + b"\n")
+                    await writer.drain()
         except (ConnectionError, ValueError) as gone:
             log.info("a client of the control socket went, or sent a line that is too long: %s", gone)
         finally:
             writer.close()
 
     return serve
+
+
+@contextlib.contextmanager
+def _hangup_of(client: socket.socket) -> Iterator[asyncio.Future[None]]:
+    """A future that is done when the client has closed its socket for good, and pending while it can still be answered.
+
+    The end of what it sends is no sign of that: a client may close only that half and wait. The kernel tells the two
+    apart by EPOLLHUP, which asyncio does not pass on; so an epoll of our own waits for that alone.
+    """
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[None] = loop.create_future()
+    with select.epoll() as watch:
+        watch.register(client.fileno(), 0)  # EPOLLHUP is always told
+
+        def hear() -> None:
+            loop.remove_reader(watch.fileno())
+            if not gone.done():
+                gone.set_result(None)
+
+        loop.add_reader(watch.fileno(), hear)
+        try:
+            yield gone
+        finally:
+            loop.remove_reader(watch.fileno())
+            gone.cancel()
 
 
 async def _answer(testbed: Testbed, line: bytes) -> Answer:

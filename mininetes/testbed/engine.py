@@ -23,6 +23,7 @@ from mininetes.lab.engine_side import InitSocket
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import control
 from mininetes.testbed.blueprint import draw
+from mininetes.testbed.host_api import HostApi
 from mininetes.testbed.testbed import Testbed
 
 log = logging.getLogger("mininetes")
@@ -71,7 +72,8 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
     parts.use([Path(folder) for folder in config.get("parts", [])])
     init = InitSocket(channel)
     phase("bring-up")
-    testbed = Testbed(draw(ClusterSpec.model_validate(config["spec"])), init, config["neighbour_limit"])
+    blueprint = draw(ClusterSpec.model_validate(config["spec"]))
+    testbed = Testbed(blueprint, init, config["neighbour_limit"], HostApi.of(config["fds"]))
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()

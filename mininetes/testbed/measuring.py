@@ -20,12 +20,13 @@ async def reachability(
 ) -> ReachabilityMatrix:
     """Measure every pair of nodes and pods, and hold it against the description.
 
-    UDP and TCP ask the pods' responders, so that only pods are targets then.
+    UDP and TCP ask the pods' responders, so that only pods that have one at that port are targets then.
     """
     await testbed.settle_neighbours()
     ends = testbed.vantages("node", "pod")
-    targets = ends if protocol == "icmp" else [each for each in ends if each.kind == "pod"]
     port = 0 if protocol == "icmp" else testbed.spec.pods.port
+    answering = {f"pod/{pod.title}" for pod in testbed.pods() if (port, protocol.upper()) in pod.ports}
+    targets = ends if protocol == "icmp" else [each for each in ends if each.name in answering]
     flows = all_pairs(ends, targets, protocol=protocol, port=port)
     basis = await asyncio.to_thread(testbed.basis)
     outcomes = await testbed.prober.sweep(flows, options)

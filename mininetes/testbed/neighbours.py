@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 
+from mininetes.agents.kubelet import RunningPod
 from mininetes.cluster.underlay import Interface
 from mininetes.errors import MininetesError
 from mininetes.kernel.processes import Namespaces, run
 from mininetes.testbed.fabric import FabricView
-from mininetes.testbed.pods import Pod
 
 
-def _interfaces(pod: Pod) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _interfaces(pod: RunningPod) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """The pod's own interface and its gateway's, as the CNI result has them. Raises MininetesError."""
     found = pod.result.get("interfaces", [])
     own = [each for each in found if each.get("sandbox") and each.get("mac")]
     bridge = [each for each in found if not each.get("sandbox") and each.get("mac")]
     if not own or not bridge:
-        raise MininetesError(f"pod {pod.name}: its CNI result names no MACs, which a matrix of this size needs")
+        raise MininetesError(f"pod {pod.title}: its CNI result names no MACs, which a matrix of this size needs")
     return own[0], bridge[0]
 
 
-def permanent_entries(view: FabricView, pods: Sequence[Pod]) -> dict[str, list[str]]:
+def permanent_entries(view: FabricView, pods: Sequence[RunningPod]) -> dict[str, list[str]]:
     """Lines of ``ip -batch`` by who gets them, HOST or pod/NAME: everybody on its own networks. Pure."""
     entries: dict[str, list[str]] = {}
     by_network: dict[IPv4Network, list[Interface]] = {}
@@ -49,9 +49,9 @@ def permanent_entries(view: FabricView, pods: Sequence[Pod]) -> dict[str, list[s
             lines += [
                 f"neigh replace {other.address} lladdr {its['mac']} nud permanent dev {veth['name']}"
                 for other, its, _ in here
-                if other.name != pod.name
+                if other.title != pod.title
             ]
-            entries[f"pod/{pod.name}"] = lines
+            entries[f"pod/{pod.title}"] = lines
             line = f"neigh replace {pod.address} lladdr {veth['mac']} nud permanent dev {bridge['name']}"
             entries.setdefault(node.name, []).append(line)
     return entries

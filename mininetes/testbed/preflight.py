@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mininetes import parts
+from mininetes.agents.kubeproxy.preconditions import needed_features
 from mininetes.kernel import features
 from mininetes.kernel.feature_table import PROGRAMS
 from mininetes.spec import ClusterSpec
+from mininetes.testbed import proxying
 from mininetes.testbed.blueprint import Blueprint, draw
 
 
@@ -25,6 +27,10 @@ def checked(spec: ClusterSpec) -> Blueprint:
         features.require(["netem"])
     if any(cable.shape.bw is not None for cable in blueprint.underlay.cables):
         features.require(["htb"])
+    if spec.masters:
+        features.require(needed_features(proxying.proxy_mode(spec), spec.proxy.backend))
+        features.require(["catatonit"] if spec.pods.hold == "pause" else [])
+        features.require(["etcd"] if spec.control_plane.store == "etcd" else [])
     return blueprint
 
 

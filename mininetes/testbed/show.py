@@ -127,8 +127,18 @@ def pods(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Pods, one a line."""
     listing = table(None, "pod", "node", "address", "port")
     for row in rows:
-        listing.add_row(row["name"], row["node"], row["address"], str(row["port"]))
+        listing.add_row(row["name"], row["node"], row["address"], str(row["port"] or ""))
     return listing
+
+
+def agents(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What `agents ls` says."""
+    listing = table(None, "node", "agent", "state", "restarts", "failure")
+    styles = {"running": "green", "failing": "red", "stopped": "yellow"}
+    for row in rows:
+        state = Text(row["state"], style=styles[row["state"]])
+        listing.add_row(row["node"], row["name"], state, str(row["restarts"]), row["failure"])
+    console.print(listing)
 
 
 def status(facts: Mapping[str, Any]) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from mininetes.agents.agent import Placement
 from mininetes.agents.cni import installation
 from mininetes.agents.cni.runtime import CniRuntime
+from mininetes.agents.kubelet import RunningPod
 from mininetes.cluster.net import ClusterNet
 from mininetes.cluster.underlay import GATEWAY
 from mininetes.errors import MininetesError
@@ -20,12 +22,16 @@ from mininetes.kernel.netstate import Change
 from mininetes.kernel.processes import let_thread_enter
 from mininetes.lab.engine_side import InitSocket
 from mininetes.lab.filesystem import node_path
-from mininetes.probes.responder_client import Responder, ServedPort
+from mininetes.probes.responder_client import Responder
 from mininetes.probes.sender import Prober
 from mininetes.probes.vantage import Vantage
 from mininetes.testbed import neighbours, pods
 from mininetes.testbed.blueprint import Blueprint
+from mininetes.testbed.cluster_watch import SYSTEM
+from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.expectation import Basis
+from mininetes.testbed.host_api import HostApi
+from mininetes.testbed.responder_ports import ResponderPorts
 
 log = logging.getLogger("mininetes")
 
@@ -43,19 +49,27 @@ class Testbed:
     takes away the rest with the lab.
     """
 
-    def __init__(self, blueprint: Blueprint, init: InitSocket, neighbour_limit: int = 1024) -> None:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        init: InitSocket,
+        neighbour_limit: int = 1024,
+        host_api: HostApi | None = None,
+    ) -> None:
         self.blueprint = blueprint
+        self._host_api = host_api
         self.neighbour_limit = neighbour_limit
         """The kernel's gc_thresh3: one table for all namespaces of the machine, which only the host can read."""
         self.spec = blueprint.spec
         self._init = init
         self._workers = ThreadPoolExecutor(POD_WORKERS, thread_name_prefix="pods", initializer=let_thread_enter)
         self.net: ClusterNet | None = None
-        self.pods: dict[str, pods.Pod] = {}
+        self.control_plane: ControlPlane | None = None
+        self._pods: dict[str, RunningPod] = {}
         self.prober = Prober()
         self._responder: Responder | None = None
         self._runtimes: dict[str, CniRuntime] = {}
-        self._settled: int | None = None
+        self._settled: tuple[frozenset[str], int] = (frozenset(), 0)
         self._preparing: asyncio.Task[None] | None = None
         self.ready_s: float | None = None
         """How long `bring_up` took."""
@@ -76,9 +90,20 @@ class Testbed:
         nodes_held()
         progress(f"fabric {self.spec.fabric.name}")
         await loop.run_in_executor(self._workers, self._apply_fabric)
-        progress(f"{len(self.blueprint.pods)} pods")
         self._responder = await Responder.start()
-        await self._make_pods()
+        if self.spec.masters:
+            self.control_plane = ControlPlane(
+                self.blueprint,
+                self.places(),
+                runtimes=self._runtimes,
+                executor=self._workers,
+                port_server=ResponderPorts(self._responder),
+                host_api=self._host_api,
+            )
+            await self.control_plane.start(progress)
+        else:
+            progress(f"{len(self.blueprint.pods)} pods")
+            await self._make_pods()
         self.ready_s = time.monotonic() - start
         log.info("ready after %.2f s", self.ready_s)
 
@@ -104,6 +129,14 @@ class Testbed:
             raise MininetesError("the cluster is not up")
         return self.net
 
+    def places(self) -> dict[str, Placement]:
+        """Where each node's agents work."""
+        net = self._network()
+        return {
+            each.name: Placement(each.name, str(each.address), net.netns(each.name), net.holders[each.name])
+            for each in self.blueprint.view.nodes
+        }
+
     def _apply_fabric(self) -> None:
         net = self._network()
         for host, state in self.blueprint.states.items():
@@ -123,31 +156,32 @@ class Testbed:
                 continue
             async with turn:
                 pod = await loop.run_in_executor(self._workers, pods.create, plan, self._runtimes[node])
-            self.pods[pod.name] = pod
-            ports = [ServedPort(pod.port, "TCP"), ServedPort(pod.port, "UDP")]
-            await self._responder.serve(pod.name, node=pod.node, netns=pod.netns, ports=ports)
+            self._pods[pod.name] = pod
+            await ResponderPorts(self._responder).serve(pod.title, node=node, netns=pod.netns, ports=pod.ports)
 
     async def settle_neighbours(self) -> int:
         """Have pods and nodes know each other's MACs for good when a full matrix would overflow the kernel's table.
 
-        Permanent entries do not count against its limit. Returns how many there are; does its
-        work once. Raises MininetesError when the CNI plugins did not say which MACs they gave.
+        Permanent entries do not count against its limit. Returns how many there are; does its work
+        again when the pods are others. Raises MininetesError when the CNI plugins did not say which MACs they gave.
         """
-        if self._settled is None:
-            entries = neighbours.permanent_entries(self.blueprint.view, self._pods_in_order())
+        running = self._measured_pods()
+        known = frozenset(f"{pod.title} {pod.uid} {pod.address}" for pod in running)
+        if self._settled[0] != known:
+            entries = neighbours.permanent_entries(self.blueprint.view, running)
             count = sum(len(each) for each in entries.values())
             if count <= self.neighbour_limit // 2:
                 return 0
             loop = asyncio.get_running_loop()
             places = {host: self._network().netns(host) for host in self.blueprint.underlay.hosts}
-            places |= {each.name: each.netns for each in self.vantages("pod")}
+            places |= {f"pod/{pod.title}": pod.netns for pod in running}
             work = [
                 loop.run_in_executor(self._workers, neighbours.install, places[owner], lines)
                 for owner, lines in entries.items()
             ]
             await asyncio.gather(*work)
-            self._settled = count
-        return self._settled
+            self._settled = (known, count)
+        return self._settled[1]
 
     def drift(self) -> Mapping[str, list[Change]]:
         """What differs between the kernel and what underlay and fabric declared; hosts without drift are left out."""
@@ -160,16 +194,22 @@ class Testbed:
                 found[host] = changes
         return found
 
-    def _pods_in_order(self) -> list[pods.Pod]:
-        """The pods as the blueprint has them, however they came up."""
-        return [self.pods[plan.name] for plan in self.blueprint.pods if plan.name in self.pods]
+    def pods(self) -> list[RunningPod]:
+        """The pods with a network namespace of their own: ready-made ones in their order, then the others by name."""
+        found = self.control_plane.pods() if self.control_plane is not None else list(self._pods.values())
+        order = {plan.name: number for number, plan in enumerate(self.blueprint.pods)}
+        return sorted(found, key=lambda pod: (order.get(pod.title, len(order)), pod.title))
+
+    def _measured_pods(self) -> list[RunningPod]:
+        """The pods that measurements ask: those that are ready, without the cluster's own."""
+        return [pod for pod in self.pods() if pod.ready and pod.namespace != SYSTEM]
 
     def vantages(self, *kinds: str) -> list[Vantage]:
         """Where probes can start and end, nodes first: of these kinds, or all ("node", "pod", "outside")."""
         net = self._network()
         underlay = self.blueprint.underlay
         found = [Vantage(n.name, "node", n.name, str(n.address), net.netns(n.name)) for n in self.blueprint.view.nodes]
-        found += [Vantage(f"pod/{p.name}", "pod", p.node, p.address, p.netns) for p in self._pods_in_order()]
+        found += [Vantage(f"pod/{p.title}", "pod", p.node, p.address, p.netns) for p in self._measured_pods()]
         found += [
             Vantage(host.name, "outside", "", str(host.address), net.netns(host.name))
             for host in underlay.with_role("client")
@@ -213,16 +253,26 @@ class Testbed:
             "readySeconds": self.ready_s,
             "hosts": hosts,
             "pods": [
-                {"name": p.name, "node": p.node, "address": p.address, "port": p.port, "netns": p.netns}
-                for p in self._pods_in_order()
+                {
+                    "name": pod.title,
+                    "node": pod.node,
+                    "address": pod.address,
+                    "port": pod.ports[0][0] if pod.ports else None,
+                    "netns": pod.netns,
+                    "pid": pod.pause_pid,
+                    "ready": pod.ready,
+                }
+                for pod in self.pods()
             ],
             "gateway": GATEWAY if GATEWAY in self.blueprint.underlay.hosts else None,
         }
 
     async def close(self) -> None:
-        """Stop prober and responder. May be called twice."""
+        """Stop the control plane, prober and responder. May be called twice."""
         if self._preparing is not None:
             await asyncio.gather(self._preparing, return_exceptions=True)
+        if self.control_plane is not None:
+            await self.control_plane.close()
         await self.prober.close()
         if self._responder is not None:
             await self._responder.close()

@@ -48,7 +48,7 @@ def run(function: Callable[..., Any], *arguments: Any, user_namespace: bool = Fa
     assert INSIDE not in os.environ, "run() was called inside a sandbox: guard the module with __name__"
     argv = [*SANDBOX, *(USER_NAMESPACE if user_namespace or os.geteuid() != 0 else [])]
     argv += [sys.executable, __file__, inspect.getfile(function), function.__name__, json.dumps(arguments)]
-    paths = [str(REPOSITORY), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(REPOSITORY), *map(str, Path(__file__).parents[:2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, INSIDE: "1", "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, env=env, check=False)
     assert done.returncode == 0, f"in the sandbox: {done.stderr}{done.stdout}"

@@ -27,6 +27,8 @@ from mininetes.probes.matrix import Cell, ReachabilityMatrix
 
 REPOSITORY = Path(__file__).parents[2]
 MININETES = (sys.executable, "-m", "mininetes")
+SYSTEM = "kube-system/"
+"""Before the names of the cluster's own pods, which measurements leave out."""
 _numbers = itertools.count(1)
 
 
@@ -99,7 +101,9 @@ class RunningLab:
         self.name = name
         self.facts = facts
         self.hosts: dict[str, dict[str, Any]] = {each["name"]: each for each in facts["hosts"]}
-        self.pods: dict[str, dict[str, Any]] = {each["name"]: each for each in facts["pods"]}
+        pods: dict[str, dict[str, Any]] = {each["name"]: each for each in facts["pods"]}
+        self.pods = {name: pod for name, pod in pods.items() if not name.startswith(SYSTEM)}
+        self.system_pods = {name: pod for name, pod in pods.items() if name.startswith(SYSTEM)}
         self.nodes: list[str] = [each["name"] for each in facts["hosts"] if each["podSubnet"]]
 
     def command(self, *arguments: str, stdin: str = "") -> Done:
@@ -117,7 +121,9 @@ class RunningLab:
             return [*enter_lab(self.pid), *command]
         pod = self.pods[place.removeprefix("pod/")] if place.startswith("pod/") else None
         holder = self.hosts[pod["node"] if pod else place]["pid"]
-        return enter_node(self.pid, holder, command, pod_netns=pod["netns"] if pod else None)
+        if pod is None:
+            return enter_node(self.pid, holder, command)
+        return enter_node(self.pid, holder, command, pod_netns=pod["netns"], pause_pid=pod["pid"])
 
     def try_exec(self, place: str, *command: str, stdin: str = "") -> Done:
         """Run a command at a place, whatever its status."""

@@ -129,7 +129,10 @@ def test_the_network_configuration_is_where_a_kubelet_looks_for_it(three_nodes: 
 def test_a_nodes_namespaces_are_its_own_pods_only(three_nodes: RunningLab) -> None:
     for node in NODES:
         names = {line.split()[0] for line in three_nodes.exec(node, "ip", "netns").splitlines()}
-        assert names == {f"{node}-{number}" for number in (1, 2, 3, 4)}
+        of_the_cluster = [name for name, pod in three_nodes.system_pods.items() if pod["node"] == node]
+        assert names == {f"{node}-{number}" for number in (1, 2, 3, 4)} | {
+            name.replace("/", "_") for name in of_the_cluster
+        }
     in_pod = three_nodes.exec(
         "node1", "ip", "netns", "exec", "node1-2", "ip", "-brief", "-4", "address", "show", "eth0"
     )

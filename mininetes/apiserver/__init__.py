@@ -1,0 +1,1 @@
+"""The Kubernetes API: kinds, validation, patches and documents; the store; the server and its client."""

@@ -1,0 +1,87 @@
+"""rules: what a node's proxy would write for given objects, offline and without root."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from mininetes.errors import BadInput
+
+_SECTIONS = ("ipvsadm", "ipset", "addresses", "iptables")
+_CLUSTER_CIDR = "10.244.0.0/16"
+
+
+def _config(settings: tuple[str, ...]) -> dict[str, Any]:
+    """kube-proxy's configuration from FIELD=VALUE pairs with dotted fields."""
+    config: dict[str, Any] = {"clusterCIDR": _CLUSTER_CIDR}
+    for setting in settings:
+        field, equals, text = setting.partition("=")
+        if not equals or not field:
+            raise BadInput("--set", setting, "FIELD=VALUE, such as iptables.masqueradeAll=true")
+        *way, last = field.split(".")
+        place = config
+        for key in way:
+            place = place.setdefault(key, {})
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise BadInput("--set", setting, "a value that YAML understands") from None
+    return config
+
+
+def _texts(ruleset: Any) -> dict[str, str]:
+    """The parts of a ruleset as texts, by the name of what reads them."""
+    from mininetes.agents.kubeproxy.rulesets import IpvsRuleset, NftablesRuleset  # noqa: PLC0415
+
+    if isinstance(ruleset, IpvsRuleset):
+        texts = (ruleset.ipvsadm_text(), ruleset.ipset_text(), ruleset.addresses_text(), ruleset.iptables.text())
+        return dict(zip(_SECTIONS, texts, strict=True))
+    return {"nft" if isinstance(ruleset, NftablesRuleset) else "iptables": ruleset.text()}
+
+
+_READERS = {
+    "ipvsadm": "ipvsadm --restore",
+    "ipset": "ipset restore",
+    "addresses": "ip -batch -",
+    "iptables": "iptables-restore",
+}
+
+
+@click.command(
+    "rules", epilog="Example: mininetes rules --mode iptables --node node1 -f objects.json | iptables-restore"
+)
+@click.option("--mode", default="iptables", show_default=True, metavar="MODE",
+              help="iptables, nftables, ipvs or userspace.")  # fmt: skip
+@click.option("--node", required=True, metavar="NODE", help="The node whose proxy would write the rules.")
+@click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), metavar="OBJECTS",
+              help="Services, EndpointSlices, Nodes: YAML, JSON, a List, or {services, endpointslices, nodes}.")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
+              help=f"A field of kube-proxy's configuration. clusterCIDR is {_CLUSTER_CIDR} unless set.")  # fmt: skip
+@click.option("--section", type=click.Choice(_SECTIONS), help="Mode ipvs: print one of its four texts alone.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
+              help="Text to be restored, or JSON with one text for each tool.")  # fmt: skip
+def rules_command(
+    mode: str, node: str, path: Path, settings: tuple[str, ...], section: str | None, output: str
+) -> None:
+    """Print the rules which NODE's proxy would write for OBJECTS; needs neither a lab nor root."""
+    from mininetes.agents.kubeproxy.compiling import compiled, compiler  # noqa: PLC0415
+    from mininetes.agents.kubeproxy.configuration import MODES  # noqa: PLC0415
+    from mininetes.agents.kubeproxy.objects import read_objects  # noqa: PLC0415
+
+    compiler(mode)
+    texts = _texts(compiled(read_objects(path), node, MODES[MODES.index(mode)], _config(settings)))
+    if section is not None:
+        if section not in texts:
+            raise BadInput("--section", section, f"one of {', '.join(texts)} in mode {mode}")
+        texts = {section: texts[section]}
+    if output == "json":
+        click.echo(json.dumps(texts, indent=2))
+    elif len(texts) == 1:
+        click.echo(next(iter(texts.values())), nl=False)
+    else:
+        for name, text in texts.items():
+            click.echo(f"# {_READERS[name]}\n{text}", nl=False)

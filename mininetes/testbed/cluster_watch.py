@@ -1,0 +1,108 @@
+"""The testbed's own eye on the API: what nodes and pods there are, and waiting until they are as they should be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mininetes.agents.running import together
+from mininetes.apiserver.client import Client
+from mininetes.apiserver.informer import Informer
+from mininetes.errors import MininetesError
+
+SYSTEM = "kube-system"
+_MOST_NAMED = 8
+
+
+def is_ready(obj: Mapping[str, Any] | None) -> bool:
+    """Whether a pod or node has the condition Ready."""
+    conditions = (obj or {}).get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+class ClusterWatch:
+    """Nodes, pods and deployments as the API has them, kept up to date until `close`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._nodes = Informer(client, "nodes")
+        self._pods = Informer(client, "pods")
+        self._deployments = Informer(client, "deployments.apps")
+        self._waiting: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        for informer in self._informers:
+            informer.on_change(self._changed)
+
+    def _changed(self, *_: Any) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
+
+    @property
+    def _informers(self) -> tuple[Informer, ...]:
+        return (self._nodes, self._pods, self._deployments)
+
+    @property
+    def nodes(self) -> Mapping[str, dict[str, Any]]:
+        """Node objects by name."""
+        return self._nodes.items
+
+    @property
+    def pods(self) -> Mapping[str, dict[str, Any]]:
+        """Pod objects by "namespace/name"."""
+        return self._pods.items
+
+    async def start(self) -> None:
+        """Begin to watch, and return when all there is has been seen."""
+        running = together(informer.run() for informer in self._informers)
+        self._task = asyncio.get_running_loop().create_task(running, name="cluster watch")
+        await asyncio.gather(*(informer.synced() for informer in self._informers))
+
+    async def until(self, lacks: Callable[[], Iterable[str]], what: str, *, within_s: float) -> None:
+        """Wait until ``lacks()`` names nothing any more. Raises MininetesError with what it still names then."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within_s
+        while missing := list(lacks()):
+            change = loop.create_future()
+            self._waiting.append(change)
+            done, _ = await asyncio.wait([change], timeout=max(0.0, end - loop.time()))
+            if not done:
+                more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+                said = ", ".join(missing[:_MOST_NAMED]) + more
+                raise MininetesError(f"not within {within_s:g} s: {what}: {said}")
+
+    async def ready(self, nodes: Iterable[str], *, within_s: float) -> None:
+        """Wait until these nodes, all pods and deployments are ready. Raises MininetesError that names what is not."""
+        wanted = list(nodes)
+
+        def lacks() -> Iterable[str]:
+            yield from (f"node {name}" for name in wanted if not is_ready(self.nodes.get(name)))
+            yield from (f"pod {name}{_why(pod)}" for name, pod in self.pods.items() if not is_ready(pod))
+            for name, deployment in self._deployments.items.items():
+                if deployment.get("status", {}).get("availableReplicas", 0) < deployment["spec"]["replicas"]:
+                    yield f"deployment {name}"
+
+        await self.until(lacks, "nodes, pods and deployments are ready", within_s=within_s)
+
+    async def close(self) -> None:
+        """Watch no more. May be called twice."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self.client.close()
+
+
+def _why(pod: Mapping[str, Any]) -> str:
+    """What a pod says of why it is not ready, in brackets; empty when it says nothing."""
+    status = pod.get("status", {})
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting:
+            return f" ({waiting.get('reason', '')}: {waiting.get('message', '')})"
+    for condition in status.get("conditions", []):
+        if condition["status"] == "False" and condition.get("message"):
+            return f" ({condition['message']})"
+    return f" ({status.get('phase', 'no status')})"

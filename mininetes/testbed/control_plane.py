@@ -1,0 +1,198 @@
+"""The control plane of a running cluster: API servers on their store, and the agents of all nodes.
+
+host 127.0.0.1:PORT ──┐
+                      ├── kube-apiserver (each control-plane node) ── store: memory, or etcd 2379/2380
+node 0.0.0.0:6443   ──┘         ▲        ▲         ▲
+                                │        │         │     TLS, from each node's own namespace
+                         scheduler, controllers   kubelet, kube-proxy (every node), DNS (in pods)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor
+from functools import partial
+
+from mininetes.agents.agent import Agent, Placement
+from mininetes.agents.cni.runtime import CniRuntime
+from mininetes.agents.controllers import ControllerManager
+from mininetes.agents.dns import dns_manifests
+from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
+from mininetes.agents.klog import AgentLog
+from mininetes.agents.kubelet import Kubelet, PortServer, RunningPod
+from mininetes.agents.kubeproxy.agent import KubeProxy
+from mininetes.agents.scheduler import Scheduler
+from mininetes.agents.shim.client import Shim
+from mininetes.apiserver.client import Client
+from mininetes.apiserver.resources import by_kind
+from mininetes.lab.filesystem import node_path
+from mininetes.spec import NodeSpec
+from mininetes.testbed import credentials, node_agents, proxying
+from mininetes.testbed.agent_tasks import AgentTasks, Maker, Runs
+from mininetes.testbed.api_servers import ApiServers
+from mininetes.testbed.blueprint import Blueprint
+from mininetes.testbed.cluster_watch import SYSTEM, ClusterWatch
+from mininetes.testbed.credentials import Credentials
+from mininetes.testbed.host_api import HostApi
+from mininetes.testbed.node_setup import write_node_files, write_packet_filters
+from mininetes.testbed.ready_made import create_pods
+
+READY_WITHIN_S = 120.0
+
+
+class ControlPlane:
+    """API servers and agents of one lab. Make one, `start` it once, `close` it."""
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        places: Mapping[str, Placement],
+        *,
+        runtimes: Mapping[str, CniRuntime],
+        executor: Executor,
+        port_server: PortServer,
+        host_api: HostApi | None,
+    ) -> None:
+        self.blueprint = blueprint
+        self.spec = blueprint.spec
+        self.places = dict(places)
+        self.credentials = Credentials(self.places, self.spec.name)
+        self.tasks = AgentTasks()
+        self._runtimes = runtimes
+        self._executor = executor
+        self._port_server = port_server
+        self._host_api = host_api
+        self._shim: Shim | None = None
+        self._watch: ClusterWatch | None = None
+        masters = [self.places[node.name] for node in self.spec.masters]
+        self.api_servers = ApiServers(self.spec, masters, self.credentials, host_api)
+
+    async def start(self, progress: Callable[[str], None]) -> None:
+        """Start everything and return when it is ready: nodes, ready-made pods, DNS. Raises MininetesError."""
+        progress("control plane")
+        loop = asyncio.get_running_loop()
+        preparing = loop.run_in_executor(self._executor, self._prepare_nodes)
+        self._shim = await Shim.start()
+        await self.api_servers.prepare()
+        await preparing
+        self._add_servers()
+        self.tasks.start_all()
+        client = self.client(self.api_servers.masters[0], credentials.ADMIN)
+        await self.api_servers.wait_ready(client)
+        if self._host_api is not None:
+            self._host_api.publish(self.credentials.kubeconfig(self._host_api.server))
+        self._watch = ClusterWatch(client)
+        await self._watch.start()
+        self._add_agents()
+        self.tasks.start_all()
+        progress(f"{len(self.blueprint.pods)} pods")
+        await create_pods(self._watch, self.blueprint.pods)
+        for manifest in dns_manifests(self.spec.network.services):
+            resource = by_kind(manifest["apiVersion"], manifest["kind"])
+            await client.create(resource.resource_name, manifest, SYSTEM)
+        progress("waiting until all is ready")
+        await self._watch.ready(list(self.places), within_s=READY_WITHIN_S)
+
+    def _prepare_nodes(self) -> None:
+        write_node_files(self.spec, self.places, self.credentials, self.api_servers)
+        write_packet_filters(self.spec, self.places)
+
+    def _add_servers(self) -> None:
+        for place in self.api_servers.masters:
+            if self.api_servers.etcd is not None:
+                self.tasks.add(place.node, "etcd", self.api_servers.etcd_maker(place), self._log(place, "etcd"))
+            log = self._log(place, "kube-apiserver")
+            self.tasks.add(place.node, "kube-apiserver", self.api_servers.maker(place, log), log)
+
+    def client(self, place: Placement, user: str) -> Client:
+        """A client of the API servers at a node, its own first, as one of the users."""
+        own = self.api_servers.url(place)
+        return Client(
+            sorted(self.api_servers.urls, key=lambda url: url != own),
+            token=self.credentials.token(user),
+            ca_pem=self.credentials.pki.ca_pem,
+            netns=place.netns,
+            user_agent=user,
+        )
+
+    def pods(self) -> list[RunningPod]:
+        """The pods of all nodes that have a network namespace of their own, as their kubelets know them."""
+        found: list[RunningPod] = []
+        for node in self.places:
+            kubelet = self.tasks.agent(node, Kubelet.name)
+            if isinstance(kubelet, Kubelet):
+                found += [pod for pod in kubelet.pods() if not pod.host_network]
+        return found
+
+    def _log(self, place: Placement, name: str) -> AgentLog:
+        wanted = self.spec.logging
+        path = node_path(place.node, f"{wanted.directory}/{name}.log")
+        return AgentLog(path, verbosity=wanted.levels.get(name, wanted.level))
+
+    def _add(self, place: Placement, name: str, user: str, make: Callable[[Client, AgentLog], Agent]) -> None:
+        """Give an agent its place; each instance has a client of its own, which ends with it."""
+        agent_log = self._log(place, name)
+
+        @contextlib.asynccontextmanager
+        async def made() -> AsyncIterator[Runs]:
+            client = self.client(place, user)
+            try:
+                yield make(client, agent_log)
+            finally:
+                await client.close()
+
+        maker: Maker = made
+        self.tasks.add(place.node, name, maker, agent_log)
+
+    def _add_agents(self) -> None:
+        settings = node_agents.controller_settings(self.blueprint, self.credentials.pki.ca_pem)
+        for node in self.spec.nodes:
+            place = self.places[node.name]
+            if node in self.spec.masters:
+                tls = self.credentials.pki.issue(node.name, addresses=[place.address]).server_context()
+                manager = partial(ControllerManager, place, settings=settings, tls=tls)
+                self._add(place, ControllerManager.name, credentials.CONTROLLER_MANAGER, manager)
+                self._add(place, Scheduler.name, credentials.SCHEDULER, partial(Scheduler, place, tls=tls))
+            self._add_kubelet(node, place)
+            proxy = partial(
+                KubeProxy,
+                place,
+                mode=proxying.proxy_mode(self.spec),
+                config=proxying.proxy_config(self.spec),
+                backend=self.spec.proxy.backend,
+                executor=self._executor,
+            )
+            self._add(place, KubeProxy.name, credentials.PROXY, proxy)
+
+    def _add_kubelet(self, node: NodeSpec, place: Placement) -> None:
+        tls = self.credentials.pki.issue_kubelet(node.name, place.address).server_context()
+        programs = {DNS_IMAGE: node_agents.DnsProgram(lambda name: self.client(self.places[name], credentials.DNS))}
+
+        def make(client: Client, log: AgentLog) -> Agent:
+            assert self._shim is not None
+            return Kubelet(
+                place,
+                client,
+                log,
+                shim=self._shim,
+                executor=self._executor,
+                port_server=self._port_server,
+                builtins=programs,
+                static_pods=node_agents.static_pods(self.spec, node, self.tasks.is_alive),
+                options=node_agents.kubelet_options(self.spec, node),
+                tls=tls,
+            )
+
+        self._add(place, Kubelet.name, credentials.kubelet_user(node.name), make)
+
+    async def close(self) -> None:
+        """Stop everything; pods' processes go with it. May be called twice."""
+        if self._watch is not None:
+            await self._watch.close()
+        await self.tasks.close()
+        await self.api_servers.close()
+        if self._shim is not None:
+            shim, self._shim = self._shim, None
+            await shim.close()

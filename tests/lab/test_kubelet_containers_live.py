@@ -1,0 +1,240 @@
+"""What containers are made of, probed with and asked: volumes, built-ins, probes, logs, exec. See `kubelet_lab`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubelet_lab import KubeletLab, condition, container, run, until
+from kubelet_pods import FOREVER, execute, responder, restarts, shell, started
+
+from mininetes.apiserver.errors import ApiError
+
+
+async def _initial(lab: KubeletLab) -> None:
+    await started(lab)
+    work = [{"name": "work", "mountPath": "/opt/work"}]
+    first = shell("echo one > /opt/work/file", volumeMounts=work) | {"name": "first"}
+    second = shell("echo two >> /opt/work/file", volumeMounts=work) | {"name": "second"}
+    await lab.create(
+        "app",
+        shell(f"cat /opt/work/file; {FOREVER}", volumeMounts=work),
+        initContainers=[first, second],
+        volumes=[{"name": "work", "emptyDir": {}}],
+    )
+    app = await lab.ready("app")
+    assert [container(app, name)["state"]["terminated"]["exitCode"] for name in ("first", "second")] == [0, 0]
+    assert condition(app, "Initialized") == "True"
+
+    async def has_read() -> bool:
+        return await lab.logs("app") == "one\ntwo\n"
+
+    await until(has_read, "the container sees what the init containers wrote, in order")
+    bad = shell("exit 1") | {"name": "bad"}
+    await lab.create("never", responder(), initContainers=[bad], restartPolicy="Never")
+    await lab.when("never", lambda pod: pod["status"]["phase"] == "Failed", "Failed")
+    await lab.create("again", responder(), initContainers=[bad])
+    again = await lab.when("again", lambda pod: restarts(pod, "bad") >= 1, "tried again")
+    assert again["status"]["phase"] == "Pending"
+    assert container(again)["state"]["waiting"]["reason"] == "PodInitializing"
+
+
+def test_init_containers() -> None:
+    run(_initial)
+
+
+async def _configuration(lab: KubeletLab) -> None:
+    await started(lab)
+    mounts = [
+        {"name": "config", "mountPath": "/etc/app"},
+        {"name": "config", "mountPath": "/usr/share/app/one.conf", "subPath": "one.conf"},
+    ]
+    await lab.create(
+        "app",
+        shell(
+            f"echo $COLOUR $PRE_size; cat /etc/app/one.conf /usr/share/app/one.conf; touch /etc/app/x; {FOREVER}",
+            env=[{"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}}],
+            envFrom=[{"prefix": "PRE_", "configMapRef": {"name": "settings"}}],
+        ),
+    )
+
+    def is_refused(pod: dict[str, Any]) -> bool:
+        waiting = container(pod).get("state", {}).get("waiting", {})
+        return bool(waiting.get("reason") == "CreateContainerConfigError")
+
+    app = await lab.when("app", is_refused, "refused")
+    assert container(app)["state"]["waiting"]["message"] == 'configmap "settings" not found'
+    data = {"colour": "blue", "size": "9", "one.conf": "x=1\n"}
+    await lab.client.create(
+        "configmaps",
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": data},
+        "default",
+    )
+    await lab.ready("app")
+    await lab.create(
+        "files",
+        shell(f"cat /etc/app/one.conf /usr/share/app/one.conf; touch /etc/app/x; {FOREVER}", volumeMounts=mounts),
+        volumes=[{"name": "config", "configMap": {"name": "settings"}}],
+    )
+    await lab.ready("files")
+
+    async def both_read() -> bool:
+        return (await lab.logs("app")).startswith("blue 9\n") and "Read-only" in await lab.logs("files")
+
+    await until(both_read, "variables and files came from the ConfigMap")
+    assert (await lab.logs("files")).startswith("x=1\nx=1\n")
+    assert not Path("/usr/share/app").exists()
+    await lab.create("odd", shell("true"), volumes=[{"name": "v", "nfs": {"server": "x", "path": "/"}}])
+    await lab.create(
+        "nfs",
+        shell("true", volumeMounts=[{"name": "v", "mountPath": "/mnt"}]),
+        volumes=[{"name": "v", "nfs": {"server": "x", "path": "/"}}],
+    )
+    assert 'volume "v" is nfs' in await lab.event("nfs", "FailedMount")
+    await lab.create(
+        "root",
+        shell("true", volumeMounts=[{"name": "v", "mountPath": "/no-such-folder"}]),
+        volumes=[{"name": "v", "emptyDir": {}}],
+    )
+    assert 'mountPath "/no-such-folder"' in await lab.event("root", "FailedCreatePodSandBox")
+    assert not Path("/no-such-folder").exists()
+
+
+def test_configuration_from_the_api() -> None:
+    run(_configuration)
+
+
+class Program:
+    """A built-in program that counts its starts and stops."""
+
+    def __init__(self) -> None:
+        self.starts: list[str] = []
+        self.stops = 0
+
+    async def start(self, netns: str, pod: Mapping[str, Any], log: Callable[[str], None]) -> Program:
+        self.starts.append(netns)
+        log(f"serving {pod['metadata']['name']}")
+        return self
+
+    async def stop(self) -> None:
+        self.stops += 1
+
+
+async def _built_in(lab: KubeletLab) -> None:
+    program = Program()
+    lab.builtins["mininetes/dns"] = program
+    await started(lab)
+    await lab.create("dns", {"name": "main", "image": "mininetes/dns:1.0", "args": ["-conf", "x"]})
+    await lab.ready("dns")
+    assert program.starts == [lab.shown("dns").netns]
+    assert await lab.logs("dns") == "serving dns\n"
+    await lab.stop_kubelet()
+    await lab.start_kubelet()
+
+    async def adopted() -> bool:
+        return bool(lab.kubelet and lab.kubelet.pods())
+
+    await until(adopted, "the next kubelet has the pod")
+    assert (len(program.starts), program.stops) == (1, 0)
+    await lab.client.delete("pods", "dns", "default")
+    await lab.gone("dns")
+    assert program.stops == 1
+
+
+def test_built_in_programs() -> None:
+    run(_built_in)
+
+
+async def _probes(lab: KubeletLab) -> None:
+    await started(lab)
+    often = {"periodSeconds": 1, "failureThreshold": 1}
+    await lab.create("good", responder(readinessProbe={"httpGet": {"port": "http", "path": "/"}, **often}))
+    await lab.create("closed", responder(readinessProbe={"tcpSocket": {"port": 81}, **often}))
+    gate = {"exec": {"command": ["test", "-e", "/run/open"]}, **often}
+    await lab.create("gated", shell(FOREVER, readinessProbe=gate))
+    alive = {"exec": {"command": ["test", "!", "-e", "/run/sick"]}, **often}
+    await lab.create("sick", shell(f"sleep 0.5; touch /run/sick; {FOREVER}", livenessProbe=alive))
+    slow = {"exec": {"command": ["test", "-e", "/run/begun"]}, **often, "failureThreshold": 20}
+    await lab.create("slow", shell(f"sleep 1; touch /run/begun; {FOREVER}", startupProbe=slow))
+    await lab.ready("good")
+    message = await lab.event("closed", "Unhealthy")
+    assert message.startswith("Readiness probe failed: dial tcp 10.244.1."), message
+    assert message.endswith(":81: connect: connection refused"), message
+    closed = await lab.pod("closed")
+    assert closed is not None
+    assert container(closed)["started"] is True
+    assert condition(closed, "Ready") == "False"
+    slow_pod = await lab.when("slow", lambda pod: container(pod).get("state", {}).get("running"), "runs")
+    assert container(slow_pod)["started"] is False
+    await lab.ready("slow")
+    gated = await lab.when("gated", lambda pod: container(pod).get("state", {}).get("running"), "runs")
+    assert condition(gated, "Ready") == "False"
+    assert (await execute(lab, "gated", "touch", "/run/open"))[1] == 0
+    await lab.ready("gated")
+    assert (await execute(lab, "gated", "rm", "/run/open"))[1] == 0
+    await lab.when("gated", lambda pod: condition(pod, "Ready") == "False", "is not ready any more")
+    sick = await lab.when("sick", lambda pod: restarts(pod) >= 1, "restarted")
+    assert container(sick)["lastState"]["terminated"]["exitCode"] in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+    assert await lab.event("sick", "Killing") == "Container main failed liveness probe, will be restarted"
+
+
+def test_probes() -> None:
+    run(_probes)
+
+
+async def _logs(lab: KubeletLab) -> None:
+    await started(lab)
+    await lab.create("talk", shell("for i in 1 2 3 4 5; do echo line $i; done; printf rest; sleep 1; echo; echo last"),
+                     restartPolicy="Never")  # fmt: skip
+    await lab.when("talk", lambda pod: container(pod).get("state", {}).get("running"), "runs")
+    followed = asyncio.ensure_future(lab.logs("talk", query="&follow=true"))
+    await lab.when("talk", lambda pod: pod["status"]["phase"] == "Succeeded", "Succeeded")
+    whole = "".join(f"line {i}\n" for i in range(1, 6)) + "rest\nlast\n"
+    assert await followed == whole
+    assert await lab.logs("talk") == whole
+    assert await lab.logs("talk", query="&tailLines=2") == "rest\nlast\n"
+    assert await lab.logs("talk", query="&limitBytes=8") == "line 1\nl"
+    assert await lab.logs("talk", query="&sinceSeconds=1000&tailLines=1") == "last\n"
+    assert await lab.logs("talk", query="&sinceTime=2099-01-01T00:00:00Z") == ""
+    (stamped,) = (await lab.logs("talk", query="&timestamps=true&tailLines=1")).splitlines()
+    assert stamped.startswith("20"), stamped
+    assert stamped.endswith("Z last"), stamped
+    with pytest.raises(ApiError) as refused:
+        await lab.logs("talk", query="&previous=true")
+    assert refused.value.code == 400
+    assert 'previous terminated container "main" in pod "talk" not found' in refused.value.message
+    with pytest.raises(ApiError) as refused:
+        await lab.logs("talk", "nobody")
+    assert "container nobody is not valid for pod talk" in refused.value.message
+
+
+def test_logs() -> None:
+    run(_logs)
+
+
+async def _exec(lab: KubeletLab) -> None:
+    await started(lab)
+    await lab.create("box", shell(FOREVER, env=[{"name": "COLOUR", "value": "red"}]))
+    await lab.ready("box")
+    assert await execute(lab, "box", "sh", "-c", "echo $COLOUR; echo oh >&2; exit 5") == ("red\noh\n", 5)
+    assert await execute(lab, "box", "hostname", version="v4") == ("box\n", 0)
+    assert await execute(lab, "box", "cat", stdin=b"through and through") == ("through and through", 0)
+    much = b"x" * 300_000
+    said, status = await execute(lab, "box", "cat", stdin=much)
+    assert (len(said), status) == (len(much), 0)
+    said, status = await execute(lab, "box", "sh", "-c", "tty; sleep 0.2; stty size", stdin=b"", tty=True)
+    assert status == 0, said
+    assert said.splitlines()[0].startswith("/dev/pts/"), said
+    assert said.splitlines()[1] == "33 91", said
+    assert (await execute(lab, "box", "/no/such"))[1] == 1000
+    route, _ = await execute(lab, "box", "ip", "route")
+    assert route.startswith("default via 10.244.1.1 dev eth0")
+    assert not [name for name in await lab.shim.processes("") if "/exec/" in name]
+
+
+def test_exec() -> None:
+    run(_exec)

@@ -1,0 +1,185 @@
+"""From what containers do to what the API says of a pod, and when a container is started again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mininetes.agents.kubelet.container_record import ContainerRecord
+from mininetes.agents.kubelet.pod_spec import image_key, kind_of, qos_class
+from mininetes.agents.kubelet.status import conditions, differs, phase, pod_status
+
+NOW = 1_700_000_000.0
+
+
+def record(name: str, state: str = "running", exit_code: int = 0, *, starts: int = 1, init: bool = False) -> Any:
+    made = ContainerRecord(name, "command", "image", is_init=init)
+    for _ in range(starts):
+        made.begin(NOW, f"process/{name}", f"mininetes://{name}", started=True, ready=True)
+    if state == "terminated":
+        made.end(NOW + 1, exit_code)
+    elif state == "waiting" and starts:
+        made.end(NOW + 1, exit_code)
+        made.wait("CrashLoopBackOff")
+    return made
+
+
+def pod(*records: ContainerRecord, policy: str = "Always", **status: Any) -> dict[str, Any]:
+    inits = [{"name": each.name} for each in records if each.is_init]
+    mains = [{"name": each.name} for each in records if not each.is_init]
+    spec = {"containers": mains, "initContainers": inits, "restartPolicy": policy}
+    return {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": spec, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("policy", "records", "expected"),
+    [
+        ("Always", [record("a")], "Running"),
+        ("Always", [record("a", "waiting", starts=0)], "Pending"),
+        ("Always", [record("a", "terminated", 1)], "Running"),
+        ("Always", [record("a", "waiting", 1)], "Running"),
+        ("Always", [record("a", "terminated")], "Running"),
+        ("OnFailure", [record("a", "terminated")], "Succeeded"),
+        ("OnFailure", [record("a", "terminated", 1)], "Running"),
+        ("Never", [record("a", "terminated")], "Succeeded"),
+        ("Never", [record("a", "terminated", 1)], "Failed"),
+        ("Never", [record("a", "terminated", 1), record("b")], "Running"),
+        ("Never", [record("a", "terminated"), record("b", "terminated", 2)], "Failed"),
+        ("Always", [record("i", init=True), record("a", "waiting", starts=0)], "Pending"),
+        ("Never", [record("i", "terminated", 1, init=True), record("a", "waiting", starts=0)], "Failed"),
+        ("Always", [record("i", "terminated", 1, init=True), record("a", "waiting", starts=0)], "Pending"),
+        ("Always", [record("i", "terminated", init=True), record("a")], "Running"),
+    ],
+)
+def test_phases(policy: str, records: list[ContainerRecord], expected: str) -> None:
+    assert phase(pod(*records, policy=policy), {each.name: each for each in records}) == expected
+
+
+def states(found: list[dict[str, Any]]) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in found}
+
+
+def test_conditions_of_a_pod_that_is_not_ready() -> None:
+    a, b = record("a"), record("b", "waiting", 1)
+    found = conditions(pod(a, b), {"a": a, "b": b}, "Running", NOW, has_sandbox=True)
+    assert states(found) == {
+        "PodReadyToStartContainers": "True",
+        "Initialized": "True",
+        "Ready": "False",
+        "ContainersReady": "False",
+        "PodScheduled": "True",
+    }
+    (ready,) = (each for each in found if each["type"] == "Ready")
+    assert ready["reason"] == "ContainersNotReady"
+    assert ready["message"] == "containers with unready status: [b]"
+
+
+def test_a_condition_keeps_its_time_until_it_changes() -> None:
+    a = record("a")
+    first = conditions(pod(a), {"a": a}, "Running", NOW, has_sandbox=True)
+    second = conditions(pod(a), {"a": a}, "Running", NOW + 100, has_sandbox=True, before=first)
+    assert second == first
+    a.ready = False
+    third = conditions(pod(a), {"a": a}, "Running", NOW + 200, has_sandbox=True, before=second)
+    times = {each["type"]: each["lastTransitionTime"] for each in third}
+    assert times["Ready"] != times["Initialized"]
+
+
+def test_conditions_of_others_stay_and_gates_count() -> None:
+    a = record("a")
+    gated = pod(a, conditions=[{"type": "x.y/ok", "status": "False"}])
+    gated["spec"]["readinessGates"] = [{"conditionType": "x.y/ok"}]
+    found = conditions(gated, {"a": a}, "Running", NOW, has_sandbox=True)
+    assert states(found)["x.y/ok"] == "False"
+    assert states(found)["ContainersReady"] == "True"
+    assert states(found)["Ready"] == "False"
+    gated["status"]["conditions"][0]["status"] = "True"
+    assert states(conditions(gated, {"a": a}, "Running", NOW, has_sandbox=True))["Ready"] == "True"
+
+
+def test_a_whole_status() -> None:
+    a = record("a", starts=3)
+    status = pod_status(
+        pod(a),
+        {"a": a},
+        now=NOW,
+        start_time="2023-11-14T22:13:20Z",
+        host_address="192.168.1.11",
+        pod_address="10.244.1.2",
+        has_sandbox=True,
+    )
+    assert status["podIPs"] == [{"ip": "10.244.1.2"}]
+    assert status["qosClass"] == "BestEffort"
+    (container,) = status["containerStatuses"]
+    assert container["restartCount"] == 2
+    assert container["state"] == {"running": {"startedAt": "2023-11-14T22:13:20Z"}}
+    assert differs({"phase": "Running"}, status)
+    assert not differs(status, status)
+
+
+def test_restarts_wait_longer_each_time_and_forget_after_a_long_run() -> None:
+    a = record("a", "terminated", 1)
+    assert a.wants_start("Always")
+    assert not a.wants_start("Never")
+    assert a.restart_at(NOW + 1, 300) == NOW + 1, "the first restart is at once"
+    waits = []
+    for _ in range(7):
+        a.lengthen_backoff(10, 300)
+        a.begin(NOW, "p", "c", started=True, ready=True)
+        a.end(NOW + 1, 1)
+        waits.append(a.restart_at(NOW + 1, 300) - (NOW + 1))
+    assert waits == [10, 20, 40, 80, 160, 300, 300]
+    a.begin(NOW, "p", "c", started=True, ready=True)
+    a.end(NOW + 601, 1)
+    assert a.restart_at(NOW + 601, 300) == NOW + 601
+    assert a.last is not None
+    assert a.last["exitCode"] == 1
+
+
+def test_restart_policies() -> None:
+    good, bad = record("a", "terminated"), record("a", "terminated", 1)
+    assert [good.wants_start(policy) for policy in ("Always", "OnFailure", "Never")] == [True, False, False]
+    assert [bad.wants_start(policy) for policy in ("Always", "OnFailure", "Never")] == [True, True, False]
+    good, bad = record("a", "terminated", init=True), record("a", "terminated", 1, init=True)
+    assert [good.wants_start(policy) for policy in ("Always", "OnFailure", "Never")] == [False, False, False]
+    assert [bad.wants_start(policy) for policy in ("Always", "OnFailure", "Never")] == [True, True, False]
+    assert record("a", "waiting", starts=0).wants_start("Never")
+
+
+@pytest.mark.parametrize(
+    ("container", "kind"),
+    [
+        ({"image": "nginx"}, "responder"),
+        ({"image": "nginx", "command": ["x"]}, "command"),
+        ({"image": "nginx", "args": ["x"]}, "command"),
+        ({"image": "mininetes/dns:1.0", "args": ["-conf", "x"]}, "builtin"),
+        ({"image": "docker.io/mininetes/dns"}, "builtin"),
+        ({"image": "mininetes/dns", "command": ["x"]}, "command"),
+    ],
+)
+def test_what_a_container_is(container: dict[str, Any], kind: str) -> None:
+    assert kind_of(container, {"mininetes/dns"}) == kind
+
+
+def test_images_are_known_with_registry_tag_and_digest() -> None:
+    for image in ("dns", "dns:1", "dns@sha256:0", "docker.io/dns:1", "docker.io/library/dns"):
+        assert image_key(image, {"dns"}) == "dns"
+    assert image_key("registry:5000/dns", {"dns"}) is None
+    assert image_key("other", {"dns"}) is None
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ([{}], "BestEffort"),
+        ([{"limits": {"cpu": "1", "memory": "1Mi"}}], "Guaranteed"),
+        ([{"limits": {"cpu": "1", "memory": "1Mi"}, "requests": {"cpu": "1"}}], "Guaranteed"),
+        ([{"limits": {"cpu": "1", "memory": "1Mi"}, "requests": {"cpu": "500m"}}], "Burstable"),
+        ([{"limits": {"cpu": "1"}}], "Burstable"),
+        ([{"limits": {"cpu": "1", "memory": "1Mi"}}, {}], "Burstable"),
+    ],
+)
+def test_qos_classes(resources: list[dict[str, Any]], expected: str) -> None:
+    containers = [{"name": str(i), "resources": each} for i, each in enumerate(resources)]
+    assert qos_class({"metadata": {}, "spec": {"containers": containers}}) == expected
