@@ -152,9 +152,10 @@ cni_begin() {
     CONF_VERSION=${CONF[cniVersion]:1}
 }
 
-# cni_read: fills CONF_TEXT and CONF.
+# cni_read: fills CONF_TEXT and CONF. CONF_SAME says that it is the one of the call before, as it may be in a process that
+# serves several.
 cni_read() {
-    CONF_TEXT=
+    CONF_TEXT='' CONF_SAME=''
     # -N reads in blocks; other forms of read fetch a pipe byte by byte
     IFS= read -r -N 4194304 CONF_TEXT || :
     cni_parse
@@ -429,7 +430,7 @@ cni_other_command() {
         VERSION) ;;
         *) fail 4 "CNI_COMMAND: \"$CNI_COMMAND\" is not known here" "$right" ;;
     esac
-    CONF_VERSION=1.1.0 CONF_TEXT=''
+    CONF_VERSION=1.1.0 CONF_TEXT='' CONF_SAME=''
     declare -gA CONF=()
     [[ -t 0 ]] || IFS= read -r -N 4194304 CONF_TEXT || :
     if [[ -n ${CONF_TEXT//[[:space:]]/} ]]; then

@@ -112,12 +112,11 @@ class Building:
 
 
 def real_servers(traffic: PortTraffic, local: bool) -> tuple[Endpoint, ...]:
-    """The endpoints under a policy. Without a local one, external Local traffic falls back to the cluster's."""
-    if not local:
-        return traffic.cluster
-    if traffic.local:
-        return traffic.local
-    return () if traffic.port.internal_local else traffic.cluster
+    """The endpoints under a policy. Without a local one, Local traffic falls back to the cluster's.
+
+    A service that is Local inside and has no outside has none of those: its virtual server stays empty.
+    """
+    return (traffic.local or traffic.cluster) if local else traffic.cluster
 
 
 def _add_port(building: Building, traffic: PortTraffic) -> None:

@@ -9,7 +9,7 @@ export LC_ALL=C
 PACKAGES=(
     mininet                              # without Open vSwitch, which it recommends: switches are Linux bridges
     python3-venv python3-setuptools      # setuptools: Mininet imports distutils, which Python 3.12 dropped
-    iproute2 iptables nftables ipset conntrack ethtool bridge-utils net-tools util-linux procps
+    iproute2 iptables nftables ipset ipvsadm conntrack ethtool bridge-utils net-tools util-linux procps
     containernetworking-plugins catatonit
     iputils-ping netcat-openbsd fping iperf3 tcpdump jq etcd-server
     gcc libc6-dev shellcheck

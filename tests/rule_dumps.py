@@ -62,7 +62,7 @@ def nftables(text: str) -> Meaning:
 
 
 def ipvs(text: str) -> Meaning:
-    """Virtual servers with their real ones, ipsets with their members, kube-ipvs0's addresses, and the iptables part."""
+    """Virtual servers with their real ones, ipsets with their members, kube-ipvs0's addresses, and iptables."""
     found = iptables(text)
     server = ""
     servers: dict[str, list[str]] = {}

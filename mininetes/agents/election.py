@@ -79,17 +79,16 @@ class LeaderElection:
         """Renew until that has failed for the whole deadline."""
         loop = asyncio.get_running_loop()
         renewed = loop.time()
-        while True:
+        while loop.time() - renewed < self._times.renew_deadline_s:
             await asyncio.sleep(self._times.retry_s)
-            left = renewed + self._times.renew_deadline_s - loop.time()
+            attempt = asyncio.ensure_future(self._try())
             try:
-                if left > 0 and await asyncio.wait_for(self._try(), left):
-                    renewed = loop.time()
-                    continue
-            except asyncio.TimeoutError:
-                return
-            if loop.time() - renewed >= self._times.renew_deadline_s:
-                return
+                # Not wait_for: before Python 3.12 it may lose a cancellation that comes as the attempt ends.
+                await asyncio.wait({attempt}, timeout=renewed + self._times.renew_deadline_s - loop.time())
+            finally:
+                attempt.cancel()
+            if attempt.done() and not attempt.cancelled() and attempt.result():
+                renewed = loop.time()
 
     async def _try(self) -> bool:
         """Take or renew the lease; whether it is ours now. Refusals and an unreachable server are a no."""

@@ -33,3 +33,14 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+
+
+async def changed_within(changed: asyncio.Event, timeout_s: float | None) -> None:
+    """Wait until ``changed`` is set, at most ``timeout_s`` (None: without end), and clear it."""
+    timer = asyncio.get_running_loop().call_later(timeout_s, changed.set) if timeout_s is not None else None
+    try:
+        await changed.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
+    changed.clear()

@@ -146,7 +146,9 @@ class Kubelets:
             raise ApiError.service_unavailable(f"node {node_name} has no InternalIP address yet")
         parameters = parse_qsl(call.request.query_string, keep_blank_values=True)
         named = [
-            (_KUBELET_NAMES[name], "1") for name, value in parameters if name in _KUBELET_NAMES and value.lower() not in ("false", "0")
+            (_KUBELET_NAMES[name], "1")
+            for name, value in parameters
+            if name in _KUBELET_NAMES and value.lower() not in ("false", "0")
         ]
         path = "/".join(quote(part, safe="") for part in (action, call.namespace or "", call.name, container))
         return f"https://{address}:{self._port}/{path}?{urlencode(parameters + named)}"

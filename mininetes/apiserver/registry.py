@@ -15,7 +15,7 @@ from mininetes.apiserver.metadata import Object, begin, carry_over, check_type, 
 from mininetes.apiserver.namespaces import Namespaces
 from mininetes.apiserver.resources import RESOURCES, Resource
 from mininetes.apiserver.selectors import FieldSelector, LabelSelector
-from mininetes.apiserver.store import KeyExists, KeyMissing, RevisionConflict, Store, Stored
+from mininetes.apiserver.store import KeyExists, KeyMissing, RevisionConflict, Store, Stored, StoreUnavailable
 from mininetes.apiserver.strategies import Strategy, strategy_of
 from mininetes.apiserver.validation import FieldValidation, check, check_update
 
@@ -108,6 +108,8 @@ class Registry:
             if options.dry_run:
                 return await self._as_if_created(resource, namespace, obj)
             return await self._store_new(resource, namespace, obj, generated=generated)
+        except StoreUnavailable:
+            raise  # it may be stored all the same: what it has is taken back later, if it is not
         except BaseException:
             if settlement is not None:
                 await settlement.undo()
@@ -213,6 +215,8 @@ class Registry:
             if options.dry_run:
                 return Stored(key, new, current.revision)
             stored = await self.store.update(key, new, expected=current.revision)
+        except StoreUnavailable:
+            raise  # it may be stored all the same: what it has is taken back later, if it is not
         except BaseException:
             if settlement is not None:
                 await settlement.undo()

@@ -128,7 +128,7 @@ class ApiServer:
         Returns once the server answers; it is ready (``/readyz``) when its store answered too.
         """
         self._runner = web.ServerRunner(
-            web.Server(self._handle, access_log=None, keepalive_timeout=90.0),
+            web.Server(self._handle, access_log=None, keepalive_timeout=90.0, handler_cancellation=True),
             handle_signals=False,
             shutdown_timeout=_SHUTDOWN_S,
         )
@@ -227,7 +227,7 @@ class ApiServer:
         # Objects of namespaced kinds are made in a namespace; the list over all of them takes no POST.
         if verb is None or (method in ("POST", "DELETE") and call.kind.namespaced and call.namespace is None):
             raise ApiError.method_not_allowed()
-        return await verb(self.registry, call)
+        return await (verb(self.registry, call) if method == "GET" else _to_the_end(verb(self.registry, call)))
 
     async def _below(self, call: Call, method: str) -> web.StreamResponse:
         if call.subresource == "log" and method == "GET":
@@ -237,7 +237,7 @@ class ApiServer:
         verb = _SUBRESOURCE_VERBS.get((call.subresource or "", method))
         if verb is None:
             raise ApiError.method_not_allowed()
-        return await verb(self.registry, call)
+        return await (verb(self.registry, call) if method == "GET" else _to_the_end(verb(self.registry, call)))
 
     async def _watch(self, call: Call) -> web.StreamResponse:
         stream = await reading.begin_watch(self.registry, call)
@@ -296,3 +296,11 @@ class ApiServer:
         except StoreUnavailable:
             return False
         return True
+
+
+async def _to_the_end(write: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    """Do a write even if its client goes meanwhile, which cancels the request: no write is left half done."""
+    task = asyncio.ensure_future(write)
+    # With nobody left to hear of it, what it raises is not to be called a lost exception.
+    task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return await asyncio.shield(task)

@@ -330,7 +330,7 @@ def listeners(netns: str) -> dict[int, list[str]]:
                 shown = _ipv4(address)
                 if state == _LISTEN and shown is not None and shown not in found.setdefault(int(port, 16), []):
                     found[int(port, 16)].append(shown)
-    return found
+    return {port: sorted(addresses) for port, addresses in found.items()}
 
 
 def _ipv4(text: str) -> str | None:

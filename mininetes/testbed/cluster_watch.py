@@ -73,13 +73,17 @@ class ClusterWatch:
                 said = ", ".join(missing[:_MOST_NAMED]) + more
                 raise MininetesError(f"not within {within_s:g} s: {what}: {said}")
 
-    async def ready(self, nodes: Iterable[str], *, within_s: float) -> None:
-        """Wait until these nodes, all pods and deployments are ready. Raises MininetesError that names what is not."""
+    async def ready(self, nodes: Iterable[str], *, within_s: float, but: str = "") -> None:
+        """Wait until these nodes, all pods and deployments are ready. Raises MininetesError that names what is not.
+
+        Pods whose label ``k8s-app`` is ``but`` are not waited for.
+        """
         wanted = list(nodes)
 
         def lacks() -> Iterable[str]:
             yield from (f"node {name}" for name in wanted if not is_ready(self.nodes.get(name)))
-            yield from (f"pod {name}{_why(pod)}" for name, pod in self.pods.items() if not is_ready(pod))
+            pods = {name: pod for name, pod in self.pods.items() if not but or _app(pod) != but}
+            yield from (f"pod {name}{_why(pod)}" for name, pod in pods.items() if not is_ready(pod))
             for name, deployment in self._deployments.items.items():
                 if deployment.get("status", {}).get("availableReplicas", 0) < deployment["spec"]["replicas"]:
                     yield f"deployment {name}"
@@ -93,6 +97,10 @@ class ClusterWatch:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         await self.client.close()
+
+
+def _app(pod: Mapping[str, Any]) -> str:
+    return str((pod["metadata"].get("labels") or {}).get("k8s-app", ""))
 
 
 def _why(pod: Mapping[str, Any]) -> str:

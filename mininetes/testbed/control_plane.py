@@ -27,6 +27,7 @@ from mininetes.agents.scheduler import Scheduler
 from mininetes.agents.shim.client import Shim
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.resources import by_kind
+from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import node_path
 from mininetes.spec import NodeSpec
 from mininetes.testbed import credentials, node_agents, proxying
@@ -40,6 +41,7 @@ from mininetes.testbed.node_setup import write_node_files, write_packet_filters
 from mininetes.testbed.ready_made import create_pods
 
 READY_WITHIN_S = 120.0
+_LOOK_S = 0.005
 
 
 class ControlPlane:
@@ -86,14 +88,35 @@ class ControlPlane:
         self._watch = ClusterWatch(client)
         await self._watch.start()
         self._add_agents()
-        self.tasks.start_all()
+        self.tasks.start_all([each for each in self.tasks.names() if each[1] != KubeProxy.name])
         progress(f"{len(self.blueprint.pods)} pods")
         await create_pods(self._watch, self.blueprint.pods)
         for manifest in dns_manifests(self.spec.network.services):
             resource = by_kind(manifest["apiVersion"], manifest["kind"])
             await client.create(resource.resource_name, manifest, SYSTEM)
         progress("waiting until all is ready")
-        await self._watch.ready(list(self.places), within_s=READY_WITHIN_S)
+        await self._watch.ready(self.places, within_s=READY_WITHIN_S, but=KubeProxy.name)
+        # the proxies come last: their first rules then have all there is, and no change waits for minSyncPeriod
+        progress(f"rules of services, {proxying.proxy_mode(self.spec)}")
+        self.tasks.start_all()
+        await self._proxies_synced()
+        await self._watch.ready(self.places, within_s=READY_WITHIN_S)
+
+    async def _proxies_synced(self) -> None:
+        """Wait until each node's rules are in force. Raises MininetesError that names the nodes where they are not."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + READY_WITHIN_S
+        while waiting := [node for node in self.places if not self._proxy_synced(node)]:
+            if loop.time() > end:
+                logs = f"see {self.spec.logging.directory}/kube-proxy.log there"
+                raise MininetesError(
+                    f"no rules of services within {READY_WITHIN_S:g} s on {', '.join(waiting)}: {logs}"
+                )
+            await asyncio.sleep(_LOOK_S)
+
+    def _proxy_synced(self, node: str) -> bool:
+        proxy = self.tasks.agent(node, KubeProxy.name)
+        return isinstance(proxy, KubeProxy) and bool(proxy.metrics.last_synced)
 
     def _prepare_nodes(self) -> None:
         write_node_files(self.spec, self.places, self.credentials, self.api_servers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -63,6 +64,11 @@ def phase(name: str) -> None:
     log.info("phase %s", name)
 
 
+def _tell(reporter: Reporter, step: str) -> None:
+    log.info("step %s", step)
+    reporter.say(step=step)
+
+
 @contextlib.asynccontextmanager
 async def running(config: Mapping[str, Any], channel: socket.socket, reporter: Reporter) -> AsyncIterator[Testbed]:
     """Bring up the cluster of ``config["spec"]``, answer the control socket, and tear down in the end.
@@ -90,11 +96,13 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
             task.cancel()
 
     try:
-        await testbed.bring_up(lambda step: reporter.say(step=step), listen)
+        await testbed.bring_up(lambda step: _tell(reporter, step), listen)
         server = None
         if "control" in config["fds"]:
             listener = socket.socket(fileno=config["fds"]["control"])
             server = await asyncio.start_unix_server(control.answering(testbed), sock=listener)
+        # what there is now stays: looking through it all for garbage would hold the loop for tens of milliseconds
+        gc.freeze()
         phase("run")
         try:
             yield testbed

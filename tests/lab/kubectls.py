@@ -10,13 +10,14 @@ Tests of real clients run once for each that is there; there must be one at leas
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,26 +78,30 @@ ANY = NEW[-1]
 
 
 class Kubectl:
-    """A kubectl that is set up for a lab, with a home of its own, so that nothing is cached from another lab.
+    """A kubectl that is set up for a lab, with a home of its own, so that nothing is cached from another lab."""
 
-    ``namespace`` goes before what is asked, where it is not empty.
-    """
-
-    def __init__(self, client: Client, kubeconfig: Path, home: Path, namespace: str = "") -> None:
+    def __init__(self, client: Client, kubeconfig: Path, home: Path) -> None:
         self.client = client
         self._env = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home), "LC_ALL": "C.UTF-8"}
-        self._home, self._kubeconfig = home, kubeconfig
-        self._before = [f"--namespace={namespace}"] if namespace else []
+        self._before: list[str] = []
 
     def within(self, namespace: str) -> Kubectl:
         """The same for another namespace."""
-        return Kubectl(self.client, self._kubeconfig, self._home, namespace)
+        made = copy.copy(self)
+        made._before = [f"--namespace={namespace}"]
+        return made
+
+    def told(self, env: Mapping[str, str]) -> Kubectl:
+        """The same with these environment variables."""
+        made = copy.copy(self)
+        made._env = {**self._env, **env}
+        return made
 
     def argv(self, *arguments: str) -> list[str]:
         """The whole command."""
         return [self.client.path, *self._before, *arguments]
 
-    def attempt(self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> Done:
+    def attempt(self, *arguments: str, stdin: str = "") -> Done:
         """Run it, whatever comes of it."""
         done = subprocess.run(
             self.argv(*arguments),
@@ -105,13 +110,13 @@ class Kubectl:
             text=True,
             timeout=90,
             check=False,
-            env={**self._env, **(env or {})},
+            env=self._env,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def __call__(self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> str:
+    def __call__(self, *arguments: str, stdin: str = "") -> str:
         """Run it, expect success, and return what it printed."""
-        done = self.attempt(*arguments, stdin=stdin, env=env)
+        done = self.attempt(*arguments, stdin=stdin)
         assert done.status == 0, f"{self.client}: kubectl {' '.join(arguments)}: {done}"
         return done.stdout
 

@@ -61,7 +61,7 @@ QUICK = KubeletOptions(
 )
 
 
-def run(scenario: Scenario, *, user_namespace: bool = True, within_s: float = 90.0) -> Any:
+def run(scenario: Scenario, *, user_namespace: bool = False, within_s: float = 90.0) -> Any:
     """Run a scenario in a new lab and return its result; what it raised fails the caller.
 
     A user namespace is what an ordinary user's lab has; root can have it too.

@@ -35,7 +35,7 @@ from mininetes.agents.kubeproxy.restoring import NodeTools
 from mininetes.agents.kubeproxy.rule_keeper import RuleKeeper, Synced
 from mininetes.agents.kubeproxy.services import key_of
 from mininetes.agents.kubeproxy.view_builder import NodeFacts, ViewBuilder
-from mininetes.kernel.netns import add_named, delete_named, in_netns
+from mininetes.kernel.netns import add_named, delete_named, in_netns  # noqa: F401 - for tests that use them
 from mininetes.kernel.processes import Namespaces, let_thread_enter
 from mininetes.kernel.processes import run as run_process
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -115,7 +116,8 @@ class SmallCluster:
 
     def start_scheduler(self) -> Scheduler:
         place = Placement(CONTROL_PLANE, SERVER, HERE, 0)
-        scheduler = Scheduler(place, self.new_client(), self.log("kube-scheduler"), election=QUICK)
+        log = self.log("kube-scheduler")
+        scheduler = Scheduler(place, self.new_client(), log, tls=self._tls(), election=QUICK)
         self._run("scheduler", scheduler.run())
         return scheduler
 
@@ -131,9 +133,12 @@ class SmallCluster:
         )
         place = Placement(node, SERVER, netns, 0)
         log = self.log("kube-controller-manager")
-        manager = ControllerManager(place, self.new_client(), log, settings, election=QUICK)
+        manager = ControllerManager(place, self.new_client(), log, settings, tls=self._tls(), election=QUICK)
         self._run("controllers" if node == CONTROL_PLANE else f"controllers-{node}", manager.run())
         return manager
+
+    def _tls(self) -> ssl.SSLContext:
+        return self._pki.issue_api_server(CONTROL_PLANE, [SERVER]).server_context()
 
     async def stop(self, what: str) -> None:
         """Kill an agent: "scheduler", "controllers"."""

@@ -17,7 +17,7 @@ from running_lab import RunningLab, running
 def kubectl(three_nodes: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     client = WITH_WEBSOCKET[0] if WITH_WEBSOCKET else ANY
     with kubectls.set_up(three_nodes, client, tmp_path_factory.mktemp("exercises")) as made:
-        yield made
+        yield made.told({"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "true"})
 
 
 def shell(lab: RunningLab, node: str, line: str) -> str:

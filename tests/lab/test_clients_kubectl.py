@@ -148,8 +148,7 @@ def test_edit(own: Kubectl, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i "s/replicas: 1/replicas: 2/" "$1"\n')
     editor.chmod(0o755)
-    unchecked = [] if own.client.is_new else own.unchecked
-    said = own("edit", *unchecked, "deployment/web", env={"EDITOR": str(editor)})
+    said = own.told({"EDITOR": str(editor)})("edit", *own.unchecked, "deployment/web")
     assert said == "deployment.apps/web edited\n"
     own.wait(lambda: len(own.rows("get", "pods", "-l", "app=web")) == 2, "the second pod")
 

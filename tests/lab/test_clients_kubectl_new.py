@@ -94,10 +94,12 @@ def talker(three_nodes: RunningLab, tmp_path: Path) -> Iterator[Kubectl]:
         yield own
 
 
-@pytest.mark.parametrize("client", WITH_WEBSOCKET, ids=str)
+@pytest.mark.parametrize("client", WITH_WEBSOCKET or NEW, ids=str)
 def test_exec(talker: Kubectl, three_nodes: RunningLab, tmp_path: Path, client: Client) -> None:
+    # 1.31 and newer do so by themselves, 1.30 (all that there may be) when told to
+    websocket = {} if client.speaks_websocket else {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "true"}
     with kubectls.set_up(three_nodes, client, tmp_path) as kubectl:
-        own = kubectl.within("talking")
+        own = kubectl.within("talking").told(websocket)
         assert "default via 10.244.2.1 dev eth0" in own("exec", "talker", "--", "ip", "route")
         assert own("exec", "-i", "talker", "--", "cat", stdin="through\nit\n") == "through\nit\n"
         done = own.attempt("exec", "talker", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
@@ -114,9 +116,9 @@ def test_exec(talker: Kubectl, three_nodes: RunningLab, tmp_path: Path, client: 
 def test_exec_by_spdy_is_refused_with_a_reason(
     talker: Kubectl, three_nodes: RunningLab, tmp_path: Path, client: Client
 ) -> None:
-    env = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}  # newer ones speak SPDY when told so
+    spdy = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}  # newer ones speak SPDY when told to
     with kubectls.set_up(three_nodes, client, tmp_path) as kubectl:
-        done = kubectl.within("talking").attempt("exec", "talker", "--", "true", env=env)
+        done = kubectl.within("talking").told(spdy).attempt("exec", "talker", "--", "true")
         assert done.status == 1
         assert "SPDY" in done.stderr
         assert "1.31" in done.stderr

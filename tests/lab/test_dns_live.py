@@ -18,7 +18,7 @@ import netbox
 from cluster_api import service
 from small_cluster import SmallCluster
 
-from mininetes.agents.dns import DnsBuiltIn, DnsServer
+from mininetes.agents.dns import DnsServer
 from mininetes.errors import MininetesError
 from mininetes.kernel.netns import in_netns, socket_in
 from mininetes.kernel.processes import Namespaces
@@ -74,7 +74,8 @@ async def names() -> dict[str, Any]:
             await cluster.client.create("services", each)
         await cluster.client.create(SLICES, a_slice("db", ["10.244.2.2", "10.244.3.2"], "db-0"))
         log: list[str] = []
-        server = await DnsBuiltIn(cluster.client).start("/run/netns/h1", {}, log.append)
+        server = DnsServer(cluster.client, "/run/netns/h1", log.append)
+        await server.start()
         try:
             await cluster.until(is_well, "readiness")
             found = {

@@ -286,3 +286,37 @@ def test_a_service_with_a_node_port_is_asked_at_every_node(walled: RunningLab, t
         rows = wait_until(answers, "the service answers at its node port", within_s=30)
         assert {row["node"] for row in rows} == set(walled.nodes)
         assert {row["measured"] for row in rows} == {"everyone"}
+
+
+def test_three_etcds_are_for_the_control_plane_alone(tmp_path: Path) -> None:
+    cluster = tmp_path / "three.yaml"
+    cluster.write_text(
+        "apiVersion: mininetes/v1\nkind: Cluster\nspec:\n  nodes: {controlPlane: 3, workers: 1}\n"
+        "  controlPlane: {store: etcd}\n  firewall: kubernetes\n  pods: {perNode: 1}\n"
+    )
+    with running(str(cluster)) as lab:
+        status, rows = probed(lab)
+        assert (status, red(rows)) == (0, [])
+        etcd = [row for row in rows if row["component"].startswith("etcd")]
+        assert {(row["port"], row["node"]) for row in etcd} == {
+            (port, node) for port in ("2379", "2380") for node in ("node1", "node2", "node3")
+        }
+        assert {row["measured"] for row in etcd} == {"itself, control plane"}
+        assert lab.probe().status == 0
+
+
+def test_where_no_fabric_connects_nodes_pods_reach_the_ports_of_their_own_node() -> None:
+    with running("--fabric", "none", "--pods", "1") as lab:
+        status, rows = probed(lab)
+        assert (status, red(rows)) == (0, [])
+        kubelet = next(row for row in rows if (row["port"], row["node"]) == ("10250", "node2"))
+        pods = {check["source"]: check["expected"] for check in kubelet["checks"] if check["origin"] == "pod"}
+        assert pods["pod/node2-1"] == "open"
+        assert sorted(pods.values()) == ["closed", "open"]
+
+
+def test_a_lab_without_a_control_plane_has_no_ports_to_ask() -> None:
+    with running("--set", "controlPlane.store=none", "--pods", "0") as lab:
+        done = mininetes("probe", "ports", "--lab", lab.name)
+        assert done.status == 2
+        assert "spec.controlPlane.store: 'none' is not valid: memory or etcd, to have ports" in done.stderr

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mininetes.apiserver import allocators
-from mininetes.apiserver.store import MemoryStore
-from tests.unit.running_api import SERVICES, Api, running, served, service
+from mininetes.apiserver.store import MemoryStore, Stored, StoreUnavailable
+from tests.unit.running_api import SERVICES, Api, running, served, service, until
 
 MERGE = "application/merge-patch+json"
 
@@ -205,5 +205,62 @@ def test_left_over_allocations_are_taken_back(monkeypatch: pytest.MonkeyPatch) -
             (await api.call("POST", SERVICES, service("b", clusterIP="10.96.0.4"))).refused(422, "Invalid")
             for number in range(3):
                 await api.ok("POST", SERVICES, service(f"s{number}"))
+
+    asyncio.run(scenario())
+
+
+class Waiting(MemoryStore):
+    """Lets services be stored only when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.may = asyncio.Event()
+
+    async def create(self, key: str, value: Any) -> Stored:
+        if key.startswith("/registry/services/default/late"):
+            self.asked.set()
+            await self.may.wait()
+        return await super().create(key, value)
+
+
+def test_a_write_whose_client_went_is_done_to_its_end() -> None:
+    """Its address is then not given to another."""
+
+    async def scenario() -> None:
+        store = Waiting()
+        async with running(store) as api:
+            late = asyncio.create_task(api.call("POST", SERVICES, service("late", clusterIP="10.96.0.50")))
+            await store.asked.wait()
+            late.cancel()
+            await asyncio.gather(late, return_exceptions=True)
+            await until(lambda: api.server.metrics.in_flight == 0, "the server noticed that the client went")
+            store.may.set()
+
+            async def there() -> bool:
+                return (await api.call("GET", SERVICES + "/late")).status == 200
+
+            await until(there, "the service is there")
+            (await api.call("POST", SERVICES, service("b", clusterIP="10.96.0.50"))).refused(422, "Invalid")
+
+    asyncio.run(scenario())
+
+
+class Unsure(MemoryStore):
+    """Stores a service and says that it does not know, as etcd does when the answer is lost."""
+
+    async def create(self, key: str, value: Any) -> Stored:
+        stored = await super().create(key, value)
+        if key.startswith("/registry/services/default/unsure"):
+            raise StoreUnavailable("no answer")
+        return stored
+
+
+def test_a_write_that_may_have_been_done_keeps_its_address() -> None:
+    async def scenario() -> None:
+        async with running(Unsure()) as api:
+            answer = await api.call("POST", SERVICES, service("unsure", clusterIP="10.96.0.60"))
+            answer.refused(503, "ServiceUnavailable")
+            (await api.call("POST", SERVICES, service("b", clusterIP="10.96.0.60"))).refused(422, "Invalid")
 
     asyncio.run(scenario())

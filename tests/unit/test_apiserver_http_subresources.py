@@ -98,7 +98,9 @@ class Kubelet:
         socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"))
         await socket.prepare(request)
         async for frame in socket:
-            if frame.type == WSMsgType.BINARY and frame.data[0] == 0:
+            if frame.type == WSMsgType.TEXT:
+                await socket.send_str(frame.data.upper())
+            elif frame.type == WSMsgType.BINARY and frame.data[0] == 0:
                 await socket.send_bytes(b"\x01" + frame.data[1:].upper())
             elif frame.type == WSMsgType.BINARY and frame.data[0] == 255:
                 await socket.send_bytes(b"\x03" + b'{"status":"Success"}')
@@ -182,6 +184,8 @@ async def test_exec_passes_frames_both_ways(api: Api, kubelet: Kubelet) -> None:
             assert socket.protocol == protocols[0]
             await socket.send_bytes(b"\x00hello")
             assert await socket.receive_bytes() == b"\x01HELLO"
+            await socket.send_str("text")  # what the Python client sends
+            assert await socket.receive_str() == "TEXT"
             await socket.send_bytes(b"\xff\x00")  # v5: stdin is at its end
             assert await socket.receive_bytes() == b'\x03{"status":"Success"}'
             assert (await socket.receive(timeout=5)).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)

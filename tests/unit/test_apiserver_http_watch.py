@@ -153,7 +153,6 @@ async def test_clients_that_go_are_forgotten(api: Api) -> None:
     for _ in range(5):
         async with api.watch(WATCH):
             pass
-    await api.ok("POST", MAPS, config("a"))
     await until(lambda: not api.server._streams, "all watches ended")
     metrics = await api.ok("GET", "/metrics")
     assert 'apiserver_longrunning_requests{resource="configmaps",verb="WATCH"} 0' in metrics

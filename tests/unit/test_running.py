@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mininetes.agents import running
-from mininetes.agents.running import end, together
+from mininetes.agents.running import changed_within, end, together
 
 
 def test_what_one_raises_ends_all() -> None:
@@ -63,3 +63,18 @@ def test_a_task_that_misses_its_cancellation_is_ended_all_the_same(monkeypatch: 
 
     asyncio.run(main())
     assert missed == 3
+
+
+def test_waiting_for_a_change_ends_with_it_or_in_time() -> None:
+    async def main() -> None:
+        changed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(changed.set)
+        await changed_within(changed, None)
+        assert not changed.is_set()
+        begun = loop.time()
+        await changed_within(changed, 0.02)
+        assert loop.time() - begun >= 0.015
+        assert not changed.is_set()
+
+    asyncio.run(main())

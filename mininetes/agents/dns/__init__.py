@@ -2,6 +2,6 @@
 
 from mininetes.agents.dns.manifests import dns_manifests
 from mininetes.agents.dns.resolv_conf import resolv_conf
-from mininetes.agents.dns.server import DnsBuiltIn, DnsServer
+from mininetes.agents.dns.server import DnsServer
 
-__all__ = ["DnsBuiltIn", "DnsServer", "dns_manifests", "resolv_conf"]
+__all__ = ["DnsServer", "dns_manifests", "resolv_conf"]

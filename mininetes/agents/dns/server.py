@@ -25,6 +25,7 @@ from mininetes.kernel.netns import in_netns
 
 SLICES = "endpointslices.discovery.k8s.io"
 IDLE_S = 10.0
+FIRST_SYNC_S = 1.0
 """A TCP connection without a query for this long is closed."""
 
 LogLine = Callable[[str], None]
@@ -49,13 +50,17 @@ class DnsServer:
         self._namespaces = Informer(client, "namespaces")
         self._slices_of: dict[str, dict[str, Object]] = {}
         self._ready = False
+        self._synced = asyncio.Event()
         self._counts: Counter[str] = Counter()
         self._watching: asyncio.Task[None] | None = None
         self._open = contextlib.AsyncExitStack()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self) -> None:
-        """Open the ports and begin to watch. Raises MininetesError when a port is taken; then nothing is left open."""
+        """Open the ports and begin to watch; returns when all names are known, or after a second.
+
+        Raises MininetesError when a port is taken; then nothing is left open.
+        """
         async with contextlib.AsyncExitStack() as stack:
             await self._open_dns(stack)
             pages: dict[int, dict[str, Handler]] = {
@@ -71,6 +76,9 @@ class DnsServer:
         self._services.on_change(self._service_changed)
         self._watching = asyncio.ensure_future(self._watch())
         self._log(f".:{DNS_PORT} on {self._zone.domain}")
+        # a kubelet probes right after the start, and then not for a second: let it find all ready
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._synced.wait(), FIRST_SYNC_S)
 
     async def stop(self) -> None:
         """Close all. May be called twice."""
@@ -78,6 +86,8 @@ class DnsServer:
         self._watching = None
         for task in tasks:
             task.cancel()
+        for writer in self._connections.values():
+            writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._open.aclose()
 
@@ -105,7 +115,7 @@ class DnsServer:
         """A TCP connection: queries, each with its length before it (RFC 1035 section 4.2.2)."""
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._connections[task] = writer
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, asyncio.TimeoutError, OSError):
                 while True:
@@ -117,7 +127,7 @@ class DnsServer:
                     writer.write(len(answer).to_bytes(2, "big") + answer)
                     await asyncio.wait_for(writer.drain(), IDLE_S)
         finally:
-            self._connections.discard(task)
+            self._connections.pop(task, None)
             writer.close()
 
     async def _watch(self) -> None:
@@ -129,6 +139,7 @@ class DnsServer:
         for informer in (self._namespaces, self._slices, self._services):
             await informer.synced()
         self._ready = True
+        self._synced.set()
         self._log("[INFO] plugin/ready: kubernetes is ready")
 
     async def _ready_page(self, _: web.Request) -> web.Response:
@@ -174,19 +185,6 @@ class DnsServer:
 
     def _put(self, service: Mapping[str, Any]) -> None:
         self._zone.put(service_of(service, self._slices_of.get(key_of(service), {}).values()))
-
-
-class DnsBuiltIn:
-    """What the image "mininetes/dns" stands for: a kubelet starts a server in each pod that names it."""
-
-    def __init__(self, client: Client, *, domain: str = "cluster.local", outside: Outside = "REFUSED") -> None:
-        self._client, self._domain, self._outside = client, domain, outside
-
-    async def start(self, netns: str, pod: Mapping[str, Any], log: LogLine) -> DnsServer:
-        """Serve in the pod's namespace. Raises MininetesError when it cannot."""
-        server = DnsServer(self._client, netns, log, domain=self._domain, outside=self._outside)
-        await server.start()
-        return server
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import glob
 import hashlib
@@ -292,14 +291,3 @@ class ContainerRuns:
 
     def _event(self, kind: Any, reason: str, message: str) -> None:
         self._context.events.record(self.pod, kind, reason, message)
-
-
-async def wait_for(changed: asyncio.Event, timeout_s: float | None) -> None:
-    """Wait until something changed, at most ``timeout_s`` (None: without end)."""
-    timer = asyncio.get_running_loop().call_later(timeout_s, changed.set) if timeout_s is not None else None
-    try:
-        await changed.wait()
-    finally:
-        if timer is not None:
-            timer.cancel()
-    changed.clear()

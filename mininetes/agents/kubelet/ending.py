@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mininetes.agents.kubelet import checkpoint, executing
 from mininetes.agents.kubelet.container_record import ContainerRecord
-from mininetes.agents.kubelet.container_runs import wait_for
 from mininetes.agents.kubelet.pod_spec import containers, full_name, grace_s, init_containers, uid_of
+from mininetes.agents.running import changed_within
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.informer import Backoff
 from mininetes.errors import MininetesError
@@ -59,7 +59,7 @@ class PodEnding:
         hooks = asyncio.gather(*(self._before_stop(each, specs[each.name]) for each in running))
         while not hooks.done() and (left_s := begun + grace() - time.monotonic()) > 0:
             hooks.add_done_callback(lambda _: self._worker.changed.set())
-            await wait_for(self._worker.changed, left_s)
+            await changed_within(self._worker.changed, left_s)
         hooks.cancel()
         await asyncio.gather(hooks, return_exceptions=True)
         for record in running:
@@ -69,12 +69,12 @@ class PodEnding:
             left_s = begun + grace() - time.monotonic()
             if left_s <= 0:
                 break
-            await wait_for(self._worker.changed, left_s)
+            await changed_within(self._worker.changed, left_s)
         for record in running:
             if record.state == "running":
                 await self._worker.runs.kill(record)
         while any(each.state == "running" for each in running):
-            await wait_for(self._worker.changed, None)
+            await changed_within(self._worker.changed, None)
 
     async def _before_stop(self, record: ContainerRecord, spec: Mapping[str, Any]) -> None:
         """Run a container's preStop hook: a command or a pause."""

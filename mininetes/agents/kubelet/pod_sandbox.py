@@ -61,7 +61,9 @@ class PodSandbox:
         """
         context, record = self._context, self.record
         objects = await context.objects_of(self._pod)
-        binds = await self._in_thread(lambda: volumes.prepare(context.node, self._pod, objects))
+        binds: list[volumes.Bind] = []
+        if volumes.are_wanted(self._pod):
+            binds = await self._in_thread(lambda: volumes.prepare(context.node, self._pod, objects))
         if record.netns:  # what is left of an attempt that was broken off
             await self._detach()
         record.attempts += 1

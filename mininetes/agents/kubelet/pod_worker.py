@@ -10,7 +10,7 @@ from typing import Any
 from mininetes.agents.kubelet import checkpoint
 from mininetes.agents.kubelet.checkpoint import PodRecord, SandboxRecord
 from mininetes.agents.kubelet.container_record import CRASH_LOOP, ContainerRecord
-from mininetes.agents.kubelet.container_runs import ContainerRuns, wait_for
+from mininetes.agents.kubelet.container_runs import ContainerRuns
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.ending import PodEnding
 from mininetes.agents.kubelet.environment import ConfigError
@@ -29,6 +29,7 @@ from mininetes.agents.kubelet.pod_spec import (
 )
 from mininetes.agents.kubelet.status import differs, is_done, is_ready, phase, pod_status
 from mininetes.agents.objects import is_deleted, is_finished, rfc3339
+from mininetes.agents.running import changed_within
 from mininetes.agents.shim.client import SandboxGone
 from mininetes.apiserver.client import Unreachable
 from mininetes.errors import MininetesError
@@ -123,7 +124,7 @@ class PodWorker:
                     await PodEnding(self).run()
                     return
                 due_s = await self._sync()
-                await wait_for(self.changed, due_s)
+                await changed_within(self.changed, due_s)
         finally:
             self._adopted = True  # if it is run again, it takes over what it left itself
             self.runs.stop_all_probes()

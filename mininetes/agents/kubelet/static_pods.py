@@ -11,9 +11,9 @@ from typing import Any
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubelet.container_record import RUNTIME
-from mininetes.agents.kubelet.container_runs import wait_for
 from mininetes.agents.kubelet.interfaces import StaticPod
 from mininetes.agents.objects import MIRROR, rfc3339
+from mininetes.agents.running import changed_within
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.errors import ApiError
 from mininetes.errors import MininetesError
@@ -68,7 +68,7 @@ class StaticPods:
                         self._log.error("Failed creating a mirror pod", pod=f"{NAMESPACE}/{name}", err=refused)
                 except MininetesError as failed:
                     self._log.warning("Failed creating a mirror pod", pod=f"{NAMESPACE}/{name}", err=failed)
-            await wait_for(self._wake, LOOK_S)
+            await changed_within(self._wake, LOOK_S)
 
     async def _keep(self, name: str, pod: StaticPod) -> None:
         """Bring one mirror pod up to date."""

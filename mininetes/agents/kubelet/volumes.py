@@ -19,22 +19,32 @@ _CREDENTIALS = "kube-api-access-"
 """The volume that Kubernetes adds for service accounts; there are none here, and no container needs it to start."""
 
 
+def are_wanted(pod: Pod) -> bool:
+    """Whether any container of the pod mounts a volume."""
+    return bool(_mounts(pod))
+
+
+def _mounts(pod: Pod) -> list[Mapping[str, Any]]:
+    found = [mount for each in (*init_containers(pod), *containers(pod)) for mount in each.get("volumeMounts") or []]
+    return [mount for mount in found if not str(mount["name"]).startswith(_CREDENTIALS)]
+
+
 def prepare(node: str, pod: Pod, objects: Objects) -> list[Bind]:
     """Write the pod's volumes and return what is to be mounted where: (source, target, read-only), paths of the node.
 
     A pod's containers share one view of the file system, so each path can have one volume.
     Raises ConfigError for a volume that cannot be had, and OSError.
     """
-    wanted = [mount for each in (*init_containers(pod), *containers(pod)) for mount in each.get("volumeMounts") or []]
-    wanted = [mount for mount in wanted if not str(mount["name"]).startswith(_CREDENTIALS)]
     known = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
     binds: dict[str, Bind] = {}
-    for mount in wanted:
+    for mount in _mounts(pod):
         name, target = str(mount["name"]), os.path.normpath(str(mount["mountPath"]))
         if name not in known:
             raise ConfigError(f'volumeMounts: there is no volume "{name}"')
         source = _source(node, pod, known[name], objects)
         if mount.get("subPath"):
+            if ".." in mount["subPath"].split("/"):
+                raise ConfigError(f'volumeMounts: subPath "{mount["subPath"]}" leads out of volume "{name}"')
             source = os.path.normpath(f"{source}/{mount['subPath']}")
         bind = (source, target, bool(mount.get("readOnly")) or any(kind in known[name] for kind in _KINDS))
         if binds.setdefault(target, bind)[0] != source:

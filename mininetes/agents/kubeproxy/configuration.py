@@ -36,9 +36,7 @@ def _optional_network(value: object) -> str:
 
 
 def _endpoint(value: object) -> str:
-    """Check an ADDRESS:PORT to serve at; an empty one means not to serve."""
-    if value in ("", None):
-        return ""
+    """Check an ADDRESS:PORT to serve at."""
     address, colon, port = str(value).rpartition(":")
     try:
         if not colon or not 1 <= int(port) <= 65535 or ip_address(address).version != 4:
@@ -65,7 +63,7 @@ Interface = Annotated[str, BeforeValidator(_interface)]
 class SyncSettings(Described):
     """How often a mode writes rules: all every ``sync_period`` (s), changes at most every ``min_sync_period`` (s)."""
 
-    sync_period: Annotated[Seconds, Field(gt=0)] = 30.0
+    sync_period: Seconds = 30.0
     min_sync_period: Seconds = 1.0
 
 
@@ -169,7 +167,7 @@ NO_EFFECT = frozenset(
 def kube_proxy_config(values: Mapping[str, Any], *, place: str = "spec.proxy.config") -> KubeProxyConfig:
     """Check a configuration as a file has it. Raises BadInput that names the field; unknown fields are refused."""
     try:
-        config = KubeProxyConfig.model_validate({k: v for k, v in values.items() if k not in NO_EFFECT})
+        config = KubeProxyConfig.model_validate(_without_defaults(values))
     except ValidationError as wrong:
         raise _say(wrong.errors()[0], place) from None
     for mode, field in (("BridgeInterface", "bridgeInterface"), ("InterfaceNamePrefix", "interfaceNamePrefix")):
@@ -179,6 +177,25 @@ def kube_proxy_config(values: Mapping[str, Any], *, place: str = "spec.proxy.con
         if config.detect_local_mode == mode and not name:
             raise BadInput(f"{place}.detectLocal.{field}", None, f"needed with detectLocalMode {mode}")
     return config
+
+
+def _without_defaults(values: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
+    """Leave out what has no effect, and what stands for the default in files that kubeadm writes: null, "", 0s.
+
+    minSyncPeriod is not among them: 0s is taken at its word, and means not to wait.
+    """
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        if (not inside and key in NO_EFFECT) or value is None:
+            continue
+        if key == "syncPeriod" and value in ("0s", "0", 0):
+            continue
+        if key.endswith("BindAddress") or key == "bindAddress":
+            if value != "":
+                kept[key] = value
+        else:
+            kept[key] = _without_defaults(value, key) if isinstance(value, Mapping) else value
+    return kept
 
 
 def _known(location: tuple[Any, ...]) -> list[str]:

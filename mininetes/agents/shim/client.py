@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from typing import Any
 
 from mininetes.agents.shim.server import LONGEST_MESSAGE
 from mininetes.errors import MininetesError
+
+log = logging.getLogger("mininetes")
 
 _ANSWER_S = 30.0
 _END_S = 5.0
@@ -205,6 +208,7 @@ class Shim:
                         self._tell(said)
                     elif (waiting := self._open.get(said["id"])) is not None and not waiting.done():
                         waiting.set_result(said)
+            log.error("%s: all commands in pods have ended with it", _GONE)
         finally:
             for waiting in self._open.values():
                 if not waiting.done():

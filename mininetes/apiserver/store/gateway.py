@@ -29,7 +29,10 @@ _PAUSE_S = 0.1
 _AT_ONCE = 32
 """Requests under way at a time: the others wait here, where no attempt's time runs yet."""
 
-_OUT_OF_RANGE = 11  # the gRPC code of a compacted or future revision
+_OUT_OF_RANGE = 11
+_FINAL = (3, 8, _OUT_OF_RANGE)
+"""gRPC codes of refusals that stay: a wrong request, too large a one or no space, a compacted or future revision."""
+
 _NOT_DONE = ("etcdserver: no leader", "etcdserver: not capable", "etcdserver: too many requests")
 
 
@@ -128,7 +131,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         end = self.deadline() if until is None else until
         ambiguous = False
-        last = StoreUnavailable("no attempt")
+        last = StoreUnavailable("no time was left")
         tried = 0
         while (left := end - loop.time()) > 0:
             try:
@@ -172,10 +175,11 @@ class Gateway:
 
     def _refuse(self, endpoint: str, answer: Answer) -> None:
         code, message = int(answer.get("code", 0)), str(answer.get("message") or answer.get("error", ""))
-        if code in (3, _OUT_OF_RANGE):  # InvalidArgument
+        if message.startswith(_NOT_DONE):
+            raise StoreUnavailable(f"{endpoint}: {message}")
+        if code in _FINAL:
             raise Refused(code, message)
-        kind = StoreUnavailable if message.startswith(_NOT_DONE) else Ambiguous
-        raise kind(f"{endpoint}: {message or answer}")
+        raise Ambiguous(f"{endpoint}: {message or answer}")
 
     async def watch(self, body: Answer) -> AsyncGenerator[Answer, None]:
         """One watch stream: its answers until it breaks (StoreUnavailable). It begins within the deadline."""

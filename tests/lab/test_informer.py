@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from etcd_process import running_etcd
 
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.deletion import DeleteOptions
@@ -21,7 +22,6 @@ from mininetes.apiserver.informer import Informer, key_of
 from mininetes.apiserver.registry import Registry, WriteOptions
 from mininetes.apiserver.resources import by_name
 from mininetes.apiserver.store import EtcdStore, MemoryStore, Store, connector_in
-from tests.unit.etcd_process import running_etcd
 from tests.unit.running_api import PKI, TOKEN, Api, config, listening, running, served, until
 
 MAPS = by_name("configmaps")
