@@ -10,7 +10,96 @@
 # No process is started here: one jq (14 ms) costs more than a whole ADD. Nor is there a subshell: results go into
 # variables named by the caller. bash needs 30 us to read a KB of this file, on every call: keep it short.
 
+# CONF_TEXT is the configuration's text; CONF_SAME is 1 where it is known already what is in it. One who has read it, or
+# knows it, sources this file with the word "begun".
+[[ ${1-} == @(begun|rarely) ]] || CONF_TEXT='' CONF_SAME=''
+
 LC_ALL=C # bytes, not characters: cheap patterns, and [a-z] means what it says
+
+# --- the CNI frame ----------------------------------------------------------------------------------------------------
+# Codes of the specification: 1 version, 2 unsupported field, 4 environment, 5 input or output, 6 no JSON,
+# 7 configuration, 11 try again later. Our own: 100 the kernel refused, 101 the state is not as it should be (CHECK).
+
+# rarely FILE FUNCTION ARGUMENT...: a function from below the mark in FILE where an ordinary ADD stops reading. bash reads
+# a script only as far as it gets, so what is not needed costs nothing. Functions down there may also use those of here.
+rarely() {
+    # shellcheck source=/dev/null
+    declare -F json_dump >/dev/null || source "$CNI_JSON" rarely
+    [[ -z ${CONF_SAME-} || -n ${CONF[.]-} ]] || cni_parse
+    # shellcheck source=/dev/null
+    declare -F "$2" >/dev/null || source "$1" rarely
+    "${@:2}"
+}
+CNI_JSON=${BASH_SOURCE[0]}
+
+# fail CODE WHAT [RIGHT]: WHAT names the field and its value, RIGHT says what would be right. Ends the plugin; what was
+# half done is undone by its EXIT trap.
+fail() { rarely "$CNI_JSON" cni_fail "$@"; }
+
+# cni_begin: reads the configuration and checks what every command needs. Sets CONF, CONF_TEXT, CONF_VERSION, CONF_NAME;
+# with CONF_SAME they are set already.
+cni_begin() {
+    trap 'EXIT_STATUS=$?; ((EXIT_STATUS == 0)) || rarely "$CNI_JSON" cni_unexpected' EXIT
+    IP_ADDRESS=() IP_GATEWAY=() ROUTE_DST=() ROUTE_GW=() ROUTE_MORE=() DNS='{}'
+    [[ ${CNI_COMMAND-} == @(ADD|DEL|CHECK) ]] || rarely "$CNI_JSON" cni_other_command
+    [[ -n $CONF_SAME ]] || cni_read
+    # shellcheck disable=SC2053 # a pattern
+    [[ ${CNI_NETNS-}$CNI_COMMAND == @(?*ADD|*DEL|?*CHECK) && ${CNI_CONTAINERID-} == [a-zA-Z0-9]*([a-zA-Z0-9_.-]) &&
+        ${CNI_IFNAME-} == $INTERFACE_NAME && ${#CNI_IFNAME} -le 15 ]] || rarely "$CNI_JSON" cni_begin_wrong
+}
+
+# what the kernel takes as an interface's name, and ip(8) as one word; at most 15 characters
+INTERFACE_NAME='[a-zA-Z0-9_]*([a-zA-Z0-9_.@+-])'
+
+# --- IPv4 -------------------------------------------------------------------------------------------------------------
+# ipv4_read VARIABLE ADDRESS: as a number; status 1 when it is no IPv4 address (leading zeros are none).
+ipv4_read() {
+    [[ $2 == +([0-9]).+([0-9]).+([0-9]).+([0-9]) && .$2 != *.0[0-9]* && $2 != *[0-9][0-9][0-9][0-9]* ]] || return 1
+    local IFS=.
+    # shellcheck disable=SC2206 # nothing but digits and dots in it
+    local -a part=($2)
+    ((part[0] < 256 && part[1] < 256 && part[2] < 256 && part[3] < 256)) || return 1
+    printf -v "$1" '%d' $((part[0] << 24 | part[1] << 16 | part[2] << 8 | part[3]))
+}
+
+ipv4_write() {
+    printf -v "$1" '%d.%d.%d.%d' $(($2 >> 24)) $(($2 >> 16 & 255)) $(($2 >> 8 & 255)) $(($2 & 255))
+}
+
+# --- the result -------------------------------------------------------------------------------------------------------
+# One entry of IP_ADDRESS (with its length) and IP_GATEWAY for every address, one of ROUTE_DST, ROUTE_GW and ROUTE_MORE
+# (what only version 1.1.0 has, as JSON members) for every route; DNS is JSON.
+#
+# cni_print_result [INTERFACES]: INTERFACES is the text of the JSON list; without it the result is an IPAM plugin's.
+cni_print_result() {
+    local out="{
+    \"cniVersion\": \"$CONF_VERSION\",${1:+
+    \"interfaces\": $1,}" i separator='
+    "ips": ['
+    for i in "${!IP_ADDRESS[@]}"; do
+        out+="$separator
+        {"
+        [[ $CONF_VERSION != 0.4.0 ]] || out+='"version": "4", '
+        out+="${1:+\"interface\": 2, }\"address\": \"${IP_ADDRESS[i]}\"${IP_GATEWAY[i]:+, \"gateway\": \"${IP_GATEWAY[i]}\"}}"
+        separator=,
+    done
+    [[ $separator != , ]] || out+='
+    ],'
+    separator='
+    "routes": ['
+    for i in "${!ROUTE_DST[@]}"; do
+        out+="$separator
+        {\"dst\": \"${ROUTE_DST[i]}\"${ROUTE_GW[i]:+, \"gw\": \"${ROUTE_GW[i]}\"}"
+        [[ $CONF_VERSION != 1.1.0 ]] || out+=${ROUTE_MORE[i]}
+        out+='}' separator=,
+    done
+    [[ $separator != , ]] || out+='
+    ],'
+    printf '%s\n    "dns": %s\n}\n' "$out" "$DNS"
+}
+
+# --- not needed where the configuration is known (CONF_SAME) -----------------------------------------------------------
+[[ ${1-} == rarely || -z ${CONF_SAME-} ]] || return 0
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
 # json_parse ARRAY TEXT fills the associative array ARRAY, one entry for every value of the document. The index is its
@@ -107,25 +196,7 @@ json_parse() {
     [[ -z $token && $state == end ]] || { rarely "$CNI_JSON" json_unexpected "${token:-the end of the text}"; return 1; }
 }
 
-# --- the CNI frame ----------------------------------------------------------------------------------------------------
-# Codes of the specification: 1 version, 2 unsupported field, 4 environment, 5 input or output, 6 no JSON,
-# 7 configuration, 11 try again later. Our own: 100 the kernel refused, 101 the state is not as it should be (CHECK).
-
-# rarely FILE FUNCTION ARGUMENT...: a function from below the mark in FILE where an ordinary ADD stops reading. bash reads
-# a script only as far as it gets, so what is not needed costs nothing. Functions down there may also use those of here.
-rarely() {
-    # shellcheck source=/dev/null
-    declare -F json_dump >/dev/null || source "$CNI_JSON" rarely
-    # shellcheck source=/dev/null
-    declare -F "$2" >/dev/null || source "$1" rarely
-    "${@:2}"
-}
-CNI_JSON=${BASH_SOURCE[0]}
-
-# fail CODE WHAT [RIGHT]: WHAT names the field and its value, RIGHT says what would be right. Ends the plugin; what was
-# half done is undone by its EXIT trap.
-fail() { rarely "$CNI_JSON" cni_fail "$@"; }
-
+# --- the configuration --------------------------------------------------------------------------------------------------
 # conf_get VARIABLE PATH TYPE DEFAULT: one value of the configuration; null counts as absent, as with the reference
 # plugins. TYPE is string, boolean or number.
 conf_get() {
@@ -137,51 +208,21 @@ conf_get() {
     esac
 }
 
-# cni_begin: reads the configuration and checks what every command needs. Sets CONF, CONF_TEXT, CONF_VERSION, CONF_NAME.
-cni_begin() {
-    trap 'EXIT_STATUS=$?; ((EXIT_STATUS == 0)) || rarely "$CNI_JSON" cni_unexpected' EXIT
-    CONF_NAME=''
-    IP_ADDRESS=() IP_GATEWAY=() ROUTE_DST=() ROUTE_GW=() ROUTE_MORE=() DNS='{}'
-    [[ ${CNI_COMMAND-} == @(ADD|DEL|CHECK) ]] || rarely "$CNI_JSON" cni_other_command
-    cni_read
-    conf_get CONF_NAME name string ''
-    # shellcheck disable=SC2053 # a pattern
-    [[ ${CONF[cniVersion]-} == \"@(0.4.0|1.0.0|1.1.0) && ${CNI_NETNS-}$CNI_COMMAND == @(?*ADD|*DEL|?*CHECK) &&
-        $CONF_NAME == [a-zA-Z0-9]*([a-zA-Z0-9_.-]) && ${CNI_CONTAINERID-} == [a-zA-Z0-9]*([a-zA-Z0-9_.-]) &&
-        ${CNI_IFNAME-} == $INTERFACE_NAME && ${#CNI_IFNAME} -le 15 ]] || rarely "$CNI_JSON" cni_begin_wrong
-    CONF_VERSION=${CONF[cniVersion]:1}
-}
-
-# cni_read: fills CONF_TEXT and CONF. CONF_SAME says that it is the one of the call before, as it may be in a process that
-# serves several.
+# cni_read: fills CONF_TEXT and what is read from it.
 cni_read() {
-    CONF_TEXT='' CONF_SAME=''
     # -N reads in blocks; other forms of read fetch a pipe byte by byte
-    IFS= read -r -N 4194304 CONF_TEXT || :
+    [[ -n $CONF_TEXT ]] || IFS= read -r -N 4194304 CONF_TEXT || :
     cni_parse
 }
 
 cni_parse() {
+    CONF_NAME=
     declare -gA CONF=()
     json_parse CONF "$CONF_TEXT" || fail 6 "configuration: no JSON: $JSON_ERROR" 'one JSON object on standard input'
-}
-
-# what the kernel takes as an interface's name, and ip(8) as one word; at most 15 characters
-INTERFACE_NAME='[a-zA-Z0-9_]*([a-zA-Z0-9_.@+-])'
-
-# --- IPv4 -------------------------------------------------------------------------------------------------------------
-# ipv4_read VARIABLE ADDRESS: as a number; status 1 when it is no IPv4 address (leading zeros are none).
-ipv4_read() {
-    [[ $2 == +([0-9]).+([0-9]).+([0-9]).+([0-9]) && .$2 != *.0[0-9]* && $2 != *[0-9][0-9][0-9][0-9]* ]] || return 1
-    local IFS=.
-    # shellcheck disable=SC2206 # nothing but digits and dots in it
-    local -a part=($2)
-    ((part[0] < 256 && part[1] < 256 && part[2] < 256 && part[3] < 256)) || return 1
-    printf -v "$1" '%d' $((part[0] << 24 | part[1] << 16 | part[2] << 8 | part[3]))
-}
-
-ipv4_write() {
-    printf -v "$1" '%d.%d.%d.%d' $(($2 >> 24)) $(($2 >> 16 & 255)) $(($2 >> 8 & 255)) $(($2 & 255))
+    conf_get CONF_NAME name string ''
+    [[ ${CONF[cniVersion]-} == \"@(0.4.0|1.0.0|1.1.0) && $CONF_NAME == [a-zA-Z0-9]*([a-zA-Z0-9_.-]) ]] ||
+        rarely "$CNI_JSON" cni_begin_wrong
+    CONF_VERSION=${CONF[cniVersion]:1}
 }
 
 # ipv4_field VARIABLE FIELD ADDRESS: the address of a field of the configuration as a number, or an error that names it.
@@ -191,38 +232,6 @@ ipv4_field() { ipv4_read "$1" "$3" || rarely "$CNI_JSON" ipv4_wrong "$2" "$3"; }
 ipv4_network() {
     [[ $4 == */@([0-9]|[12][0-9]|3[0-2]) ]] && ipv4_read "$1" "${4%/*}" && printf -v "$2" '%s' "${4#*/}" ||
         rarely "$CNI_JSON" ipv4_network_wrong "$3" "$4"
-}
-
-# --- the result -------------------------------------------------------------------------------------------------------
-# One entry of IP_ADDRESS (with its length) and IP_GATEWAY for every address, one of ROUTE_DST, ROUTE_GW and ROUTE_MORE
-# (what only version 1.1.0 has, as JSON members) for every route; DNS is JSON.
-#
-# cni_print_result [INTERFACES]: INTERFACES is the text of the JSON list; without it the result is an IPAM plugin's.
-cni_print_result() {
-    local out="{
-    \"cniVersion\": \"$CONF_VERSION\",${1:+
-    \"interfaces\": $1,}" i separator='
-    "ips": ['
-    for i in "${!IP_ADDRESS[@]}"; do
-        out+="$separator
-        {"
-        [[ $CONF_VERSION != 0.4.0 ]] || out+='"version": "4", '
-        out+="${1:+\"interface\": 2, }\"address\": \"${IP_ADDRESS[i]}\"${IP_GATEWAY[i]:+, \"gateway\": \"${IP_GATEWAY[i]}\"}}"
-        separator=,
-    done
-    [[ $separator != , ]] || out+='
-    ],'
-    separator='
-    "routes": ['
-    for i in "${!ROUTE_DST[@]}"; do
-        out+="$separator
-        {\"dst\": \"${ROUTE_DST[i]}\"${ROUTE_GW[i]:+, \"gw\": \"${ROUTE_GW[i]}\"}"
-        [[ $CONF_VERSION != 1.1.0 ]] || out+=${ROUTE_MORE[i]}
-        out+='}' separator=,
-    done
-    [[ $separator != , ]] || out+='
-    ],'
-    printf '%s\n    "dns": %s\n}\n' "$out" "$DNS"
 }
 
 # --- rarely needed ----------------------------------------------------------------------------------------------------
@@ -430,9 +439,9 @@ cni_other_command() {
         VERSION) ;;
         *) fail 4 "CNI_COMMAND: \"$CNI_COMMAND\" is not known here" "$right" ;;
     esac
-    CONF_VERSION=1.1.0 CONF_TEXT='' CONF_SAME=''
+    CONF_VERSION=1.1.0
     declare -gA CONF=()
-    [[ -t 0 ]] || IFS= read -r -N 4194304 CONF_TEXT || :
+    [[ -n $CONF_TEXT || -t 0 ]] || IFS= read -r -N 4194304 CONF_TEXT || :
     if [[ -n ${CONF_TEXT//[[:space:]]/} ]]; then
         json_parse CONF "$CONF_TEXT" || fail 6 "configuration: no JSON: $JSON_ERROR" 'one JSON object, or nothing'
         conf_get CONF_VERSION cniVersion string "$CONF_VERSION"

@@ -16,6 +16,7 @@
 set -euo pipefail
 NET_SCRIPT=${BASH_SOURCE[0]}
 [[ -e ${NET_SCRIPT%/*}/cni-json.bash ]] || NET_SCRIPT=$(readlink -f -- "$0")
+CONF_TEXT='' CONF_SAME=''
 # shellcheck source-path=SCRIPTDIR source=cni-json.bash
 source "${NET_SCRIPT%/*}/cni-json.bash" rarely
 

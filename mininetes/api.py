@@ -21,24 +21,28 @@ if TYPE_CHECKING:
         VirtualServer,
     )
     from mininetes.agents.kubeproxy.services import Endpoint, ServicePort
-    from mininetes.agents.kubeproxy.view import Fate, LocalTraffic, NodeView, PortTraffic, once
+    from mininetes.agents.kubeproxy.view import Fate, LocalTraffic, NodeView, PortGroup, PortTraffic, once
     from mininetes.errors import BadInput
     from mininetes.experiments import figures
     from mininetes.experiments.lab import Lab
     from mininetes.experiments.results import Measurement, Row
-    from mininetes.kernel.netstate import Hop, NetState, Route
+    from mininetes.kernel.netstate import Chain, FdbEntry, Hop, Neighbour, NetState, Route, Vxlan
     from mininetes.probes.pacing import Pacing
     from mininetes.spec import ClusterSpec
-    from mininetes.testbed.fabric import FabricNode, FabricView
+    from mininetes.testbed.fabric import FabricNode, FabricPlan, FabricView
+    from mininetes.testbed.fabric_flannel import flannel_plan
 
 __all__ = [
     "AddressPlan",
     "BadInput",
+    "Chain",
     "ClusterSpec",
     "Endpoint",
     "FabricNode",
+    "FabricPlan",
     "FabricView",
     "Fate",
+    "FdbEntry",
     "Hop",
     "IptablesRuleset",
     "IpvsRuleset",
@@ -47,29 +51,36 @@ __all__ = [
     "Listener",
     "LocalTraffic",
     "Measurement",
+    "Neighbour",
     "NetState",
     "NftContainer",
     "NftablesRuleset",
     "NodeView",
     "Pacing",
+    "PortGroup",
     "PortTraffic",
     "Route",
     "Row",
     "ServicePort",
     "UserspaceRuleset",
     "VirtualServer",
+    "Vxlan",
     "figures",
+    "flannel_plan",
     "once",
 ]
 
 _FROM = {
     "AddressPlan": "mininetes.addressing",
     "BadInput": "mininetes.errors",
+    "Chain": "mininetes.kernel.netstate",
     "ClusterSpec": "mininetes.spec",
     "Endpoint": "mininetes.agents.kubeproxy.services",
     "FabricNode": "mininetes.testbed.fabric",
+    "FabricPlan": "mininetes.testbed.fabric",
     "FabricView": "mininetes.testbed.fabric",
     "Fate": "mininetes.agents.kubeproxy.view",
+    "FdbEntry": "mininetes.kernel.netstate",
     "Hop": "mininetes.kernel.netstate",
     "IptablesRuleset": "mininetes.agents.kubeproxy.rulesets",
     "IpvsRuleset": "mininetes.agents.kubeproxy.rulesets",
@@ -78,18 +89,22 @@ _FROM = {
     "Listener": "mininetes.agents.kubeproxy.rulesets",
     "LocalTraffic": "mininetes.agents.kubeproxy.view",
     "Measurement": "mininetes.experiments.results",
+    "Neighbour": "mininetes.kernel.netstate",
     "NetState": "mininetes.kernel.netstate",
     "NftContainer": "mininetes.agents.kubeproxy.rulesets",
     "NftablesRuleset": "mininetes.agents.kubeproxy.rulesets",
     "NodeView": "mininetes.agents.kubeproxy.view",
     "Pacing": "mininetes.probes.pacing",
+    "PortGroup": "mininetes.agents.kubeproxy.view",
     "PortTraffic": "mininetes.agents.kubeproxy.view",
     "Route": "mininetes.kernel.netstate",
     "Row": "mininetes.experiments.results",
     "ServicePort": "mininetes.agents.kubeproxy.services",
     "UserspaceRuleset": "mininetes.agents.kubeproxy.rulesets",
     "VirtualServer": "mininetes.agents.kubeproxy.rulesets",
+    "Vxlan": "mininetes.kernel.netstate",
     "figures": "mininetes.experiments",
+    "flannel_plan": "mininetes.testbed.fabric_flannel",
     "once": "mininetes.agents.kubeproxy.view",
 }
 

@@ -24,6 +24,9 @@ from mininetes.errors import BadInput
 API_VERSION = "mininetes/v1"
 HOST_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+DNS_PODS = 2
+"""As many as kubeadm sets up; both may come to lie on one node."""
+
 Role = Literal["control-plane", "worker"]
 
 
@@ -91,6 +94,22 @@ class PartSpec(Described):
 
 def _part(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
+
+
+class FabricSpec(PartSpec):
+    """How pods' packets cross nodes: a part, or with ``exec`` an outside program (argv) on each node instead.
+
+    With ``repair: false`` what somebody changes by hand stays as it is, and is only reported.
+    """
+
+    name: str = ""
+    exec: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    repair: bool = True
+
+    @property
+    def title(self) -> str:
+        """What people call it: its name, or its program's."""
+        return self.name or Path(self.exec[0]).name
 
 
 PartField = Annotated[PartSpec, BeforeValidator(_part)]
@@ -164,7 +183,7 @@ class ClusterSpec(Described):
     nodes: tuple[NodeSpec, ...] = Field(default_factory=lambda: numbered(NodeCounts()))
     network: NetworkSpec = NetworkSpec()
     underlay: PartField | None = None
-    fabric: PartField = PartSpec(name="static")
+    fabric: Annotated[FabricSpec, BeforeValidator(_part)] = FabricSpec(name="static")
     cni: str = "bash-bridge.conflist"
     proxy: Annotated[ProxySpec, BeforeValidator(_proxy)] = ProxySpec()
     control_plane: ControlPlaneSpec = ControlPlaneSpec()
@@ -219,8 +238,22 @@ class ClusterSpec(Described):
         if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
             raise BadInput("spec.network.nodePorts", self.network.node_ports, "two ports such as 30000-32767")
         self._check_control_plane()
+        self._check_fabric()
         self.plan.check(len(self.nodes), self.pods.per_node)
+        room = self.plan.pods_per_node - DNS_PODS
+        if self.masters and self.pods.per_node > room:
+            right = f"at most {room}: of a /{self.plan.node_prefix} the cluster's DNS needs {DNS_PODS} addresses"
+            raise BadInput("spec.pods.perNode", self.pods.per_node, right)
         return self
+
+    def _check_fabric(self) -> None:
+        wanted = self.fabric
+        if bool(wanted.name) == bool(wanted.exec):
+            given = f"name {wanted.name} and exec" if wanted.name else None
+            raise BadInput("spec.fabric", given, "either a name, or exec: [PROGRAM, ARGUMENT, ...]")
+        if wanted.exec and self.control_plane.store == "none":
+            right = "left out where controlPlane.store is none: the program is given a kubeconfig"
+            raise BadInput("spec.fabric.exec", " ".join(wanted.exec), right)
 
     def _check_control_plane(self) -> None:
         wanted = self.control_plane
@@ -271,7 +304,7 @@ def _known_keys(place: list[str]) -> list[str]:
         "network": NetworkSpec,
         "nodes": NodeSpec if len(place) > 1 else NodeCounts,
         "underlay": PartSpec,
-        "fabric": PartSpec,
+        "fabric": FabricSpec,
         "proxy": ProxySpec,
         "controlPlane": ControlPlaneSpec,
         "pods": PodsSpec,

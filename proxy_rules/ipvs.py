@@ -98,9 +98,12 @@ class Building:
         self.out_filter: list[str] = []
 
     def serve(self, traffic: PortTraffic, address: str, number: int, *, local: bool, bound: bool = True) -> None:
-        """A virtual server at that address and port; ``bound``: kube-ipvs0 carries the address."""
+        """A virtual server at that address and port; ``bound``: kube-ipvs0 carries the address.
+
+        It does not carry what another interface of the node has already.
+        """
         port, scheduler = traffic.port, self.view.scheduler
-        flags = "flag-1" if scheduler == "mh" else ""
+        flags = "mh-port" if scheduler == "mh" else ""  # kube-proxy's FlagSourceHash
         server = VirtualServer(port.protocol, address, number, scheduler, port.affinity_s, flags)
         self.servers[server] = tuple(str(each) for each in real_servers(traffic, local))
         if bound:
@@ -128,10 +131,10 @@ def _add_port(building: Building, traffic: PortTraffic) -> None:
     building.serve(traffic, port.cluster_ip, port.port, local=port.internal_local)
     for ip in port.external_ips:
         building.add(EXTERNAL_IP_LOCAL if port.external_local else EXTERNAL_IP, _member(ip, port))
-        building.serve(traffic, ip, port.port, local=port.external_local)
+        building.serve(traffic, ip, port.port, local=port.external_local, bound=ip not in view.local_addresses)
     for ip in port.load_balancer_ips:
         _add_load_balancer(building, port, ip)
-        building.serve(traffic, ip, port.port, local=port.external_local)
+        building.serve(traffic, ip, port.port, local=port.external_local, bound=ip not in view.local_addresses)
     if port.node_port:
         names = (NODE_PORTS, NODE_PORTS_LOCAL) if port.external_local else (NODE_PORTS,)
         ips = tuple(ip for ip in view.node_port_ips if not ip.startswith("127."))

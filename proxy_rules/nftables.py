@@ -26,6 +26,7 @@ from mininetes.api import (
     NftablesRuleset,
     NftContainer,
     NodeView,
+    PortGroup,
     PortTraffic,
     ServicePort,
     once,
@@ -238,21 +239,50 @@ def _common_chains(view: NodeView) -> dict[str, tuple[str, ...]]:
     }
 
 
+class GroupSettings(NamedTuple):
+    """The settings of ports without source ranges, and of those with."""
+
+    common: Settings
+    with_address: Settings
+
+
+@dataclass(frozen=True)
+class GroupRules:
+    """The chains, affinity sets and map elements (by map: key, what follows it) of some service ports."""
+
+    chains: dict[str, tuple[str, ...]]
+    affinity: dict[str, NftContainer]
+    elements: dict[str, dict[str, str]]
+
+
+@once
+def group_rules(group: PortGroup, settings: GroupSettings) -> GroupRules:
+    """All that some service ports need."""
+    made = GroupRules({}, {}, {name: {} for name in CONTAINERS})
+    for traffic in group.ports:
+        rules = port_rules(traffic, settings.with_address if traffic.port.source_ranges else settings.common)
+        made.chains.update(rules.chains)
+        for name, declaration in rules.affinity_sets:
+            made.affinity[name] = NftContainer("set", declaration, kept=True)
+        for name, key, rest in rules.elements:
+            made.elements[name][key] = rest
+    return made
+
+
 def compile_rules(view: NodeView) -> NftablesRuleset:
     """The table of one node."""
     if_local, if_not_local = detect_local(view.local_traffic)
     settings = Settings(view.masquerade_all, if_local, if_not_local, "")
-    with_address = settings._replace(node_address=view.address)
+    both = GroupSettings(settings, settings._replace(node_address=view.address))
     chains = _common_chains(view)
     elements: dict[str, dict[str, str]] = {name: {} for name in CONTAINERS}
     affinity: dict[str, NftContainer] = {}
-    for traffic in view.ports:
-        rules = port_rules(traffic, with_address if traffic.port.source_ranges else settings)
+    for group in view.groups:
+        rules = group_rules(group, both)
         chains.update(rules.chains)
-        for name, declaration in rules.affinity_sets:
-            affinity[name] = NftContainer("set", declaration, kept=True)
-        for name, key, rest in rules.elements:
-            elements[name][key] = rest
+        affinity.update(rules.affinity)
+        for name, more in rules.elements.items():
+            elements[name].update(more)
     if view.node_ports_everywhere:
         del elements["nodeport-ips"]
     else:

@@ -112,7 +112,7 @@ def node_files(cluster: ClusterFacts, node: NodeFacts) -> dict[str, NodeFile]:
     files[KUBELET_DROP_IN] = NodeFile(_kubelet_drop_in(cluster))
     files[KUBELET_FLAGS] = NodeFile(f'KUBELET_KUBEADM_ARGS="{" ".join(_flags(_own_kubelet_flags(node)))}"\n')
     files[KUBELET_CONFIG] = NodeFile(_yaml(kubelet_configuration(cluster, node)))
-    files[PROXY_CONFIG] = NodeFile(_yaml(proxy_configuration(cluster, node)))
+    files[PROXY_CONFIG] = NodeFile(_yaml(proxy_configuration(cluster, node.name)))
     return files
 
 
@@ -248,7 +248,12 @@ def kubelet_configuration(cluster: ClusterFacts, node: NodeFacts) -> dict[str, A
     }
 
 
-def proxy_configuration(cluster: ClusterFacts, node: NodeFacts) -> dict[str, Any]:
+def proxy_configuration_text(cluster: ClusterFacts) -> str:
+    """kube-proxy's configuration as all nodes share it (its ConfigMap), YAML. Raises BadInput for wrong settings."""
+    return _yaml(proxy_configuration(cluster, ""))
+
+
+def proxy_configuration(cluster: ClusterFacts, node: str) -> dict[str, Any]:
     """kube-proxy's configuration object: all of its settings, given or not. Raises BadInput for wrong ones."""
     given = {"mode": cluster.proxy_mode, "clusterCIDR": str(cluster.pods), **cluster.proxy}
     config = kube_proxy_config(given)
@@ -256,7 +261,7 @@ def proxy_configuration(cluster: ClusterFacts, node: NodeFacts) -> dict[str, Any
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": PROXY_KUBECONFIG},
-        "hostnameOverride": node.name,
+        "hostnameOverride": node,
         **_as_written(config.model_dump(by_alias=True)),
         "mode": config.mode or DEFAULT_MODE,
     }

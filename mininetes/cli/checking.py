@@ -34,11 +34,10 @@ def validate_command(cluster_file: str, output: str) -> int:
     """Check a cluster file as `up` would, and build nothing; status 2 when it is wrong."""
     from mininetes.testbed.preflight import checked  # noqa: PLC0415
 
-    spec = description(cluster_file, None)
-    checked(spec)
+    spec = checked(description(cluster_file, None)).spec
     if output == "json":
         click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
     else:
         nodes, pods = len(spec.nodes), spec.pods.per_node
-        click.echo(f"{cluster_file} is valid: {nodes} nodes with {pods} pods each, fabric {spec.fabric.name}")
+        click.echo(f"{cluster_file} is valid: {nodes} nodes with {pods} pods each, fabric {spec.fabric.title}")
     return 0

@@ -19,6 +19,8 @@ from mininetes.lab.launcher import package_environment
 from mininetes.lab.supervising import check_up
 
 _TARGET = "NODE|pod/NAME"
+_NODE_ENVIRONMENT = {"KUBECONFIG": "/etc/kubernetes/admin.conf"}
+"""With it kubectl works in the control plane's nodes, which have that file; one of the host's labs would be another."""
 
 
 def _argv(lab: state.LabState, target: str, command: list[str]) -> list[str]:
@@ -42,7 +44,7 @@ def _argv(lab: state.LabState, target: str, command: list[str]) -> list[str]:
 
 def _become(argv: list[str]) -> NoReturn:
     sys.stdout.flush()
-    os.execvpe(argv[0], argv, {**os.environ, "PATH": _path()})  # noqa: S606 - the process becomes the command
+    os.execvpe(argv[0], argv, {**os.environ, "PATH": _path(), **_NODE_ENVIRONMENT})  # noqa: S606 - we become it
 
 
 def _path() -> str:

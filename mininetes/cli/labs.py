@@ -32,15 +32,17 @@ DOWN_TIMEOUT_S = 30.0
 def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: bool, output: str, **flags: Any) -> int:
     """Bring a cluster up in a lab of its own, and leave it running."""
     spec = description(cluster_file, flags.pop("lab"), **flags)
-    from mininetes.testbed.preflight import checked, engine_config  # noqa: PLC0415 - imports Mininet
+    from mininetes.testbed import preflight  # noqa: PLC0415 - imports Mininet
 
-    blueprint = checked(spec)
+    blueprint = preflight.checked(spec)
+    spec = blueprint.spec
     if dry_run:
         show.blueprint(blueprint, output)
         return 0
+    preflight.require_agents_features(spec)
     wanted_port = api_port if spec.masters else None
     entry = "mininetes.testbed.engine:serve"
-    with Supervised(spec.name, entry, engine_config(spec), api_port=wanted_port) as supervised:
+    with Supervised(spec.name, entry, preflight.engine_config(spec), api_port=wanted_port) as supervised:
         if mininet:
             return _in_front(supervised, spec)
         status = supervise(supervised, lambda: _follow(supervised, show.progress if output == "text" else _ignore))

@@ -24,6 +24,7 @@ _COMMANDS = {
     "apply": "objects",
     "delete": "objects",
     "agents": "agents",
+    "node": "nodes",
     "exec": "entering",
     "shell": "entering",
     "probe": "measuring",

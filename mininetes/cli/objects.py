@@ -55,39 +55,65 @@ def kubeconfig_command(name: str | None, lab: str | None, only_path: bool) -> in
 def get_command(
     lab: str | None, kind: str, names: tuple[str, ...], namespace: str, everywhere: bool, selector: str, output: str
 ) -> int:
-    """List the API server's objects of a kind: nodes, pods, services, deployments, ..."""
-    from mininetes.apiserver.resources import by_name  # noqa: PLC0415
-
-    resource = by_name(kind)
+    """List the API server's objects of a kind (nodes, pods, services, ...), of several with commas, or all."""
+    kinds = _kinds(kind)
     if names and everywhere:
         raise BadInput("--all-namespaces", " ".join(names), "no names together with -A")
     if names and selector:
         raise BadInput("--selector", selector, "no names together with -l")
+    if names and len(kinds) > 1:
+        raise BadInput("NAME", " ".join(names), f"no names together with several kinds ({kind})")
     where = None if everywhere else namespace
 
-    async def work(client: Client) -> list[dict[str, Any]]:
+    async def work(client: Client) -> dict[Resource, list[dict[str, Any]]]:
         if names:
-            return [await client.get(resource.resource_name, name, where) for name in names]
-        found: list[dict[str, Any]] = (await client.list(resource.resource_name, where, labels=selector))["items"]
-        return [{"apiVersion": resource.api_version, "kind": resource.kind, **each} for each in found]
+            return {kinds[0]: [await client.get(kinds[0].resource_name, name, where) for name in names]}
+        found: dict[Resource, list[dict[str, Any]]] = {}
+        for each in kinds:
+            items = (await client.list(each.resource_name, where, labels=selector))["items"]
+            found[each] = [{"apiVersion": each.api_version, "kind": each.kind, **item} for item in items]
+        return found
 
-    items = with_api(state.find(lab), work)
+    found = with_api(state.find(lab), work)
+    items = [item for each in found.values() for item in each]
     if output in ("json", "yaml"):
         whole: Any = items[0] if len(names) == 1 else {"apiVersion": "v1", "kind": "List", "items": items}
         text = json.dumps(whole, indent=4) + "\n" if output == "json" else yaml.safe_dump(whole, sort_keys=False)
         click.echo(text, nl=False)
     elif output == "name":
-        for each in items:
-            click.echo(f"{resource.singular}/{each['metadata']['name']}")
+        for resource, each in found.items():
+            for item in each:
+                click.echo(f"{_prefix(resource)}{item['metadata']['name']}")
     elif items:
-        click.echo(_as_table(resource, items, wide=output == "wide", namespaces=everywhere))
+        prefix = len(kinds) > 1
+        tables = [
+            _as_table(resource, each, wide=output == "wide", namespaces=everywhere, prefix=prefix)
+            for resource, each in found.items()
+            if each
+        ]
+        click.echo("\n\n".join(tables))
     else:
-        place = "" if everywhere or not resource.namespaced else f" in {namespace} namespace"
+        place = "" if everywhere or not any(each.namespaced for each in kinds) else f" in {namespace} namespace"
         click.echo(f"No resources found{place}.", err=True)
     return 0
 
 
-def _as_table(resource: Resource, items: Sequence[dict[str, Any]], *, wide: bool, namespaces: bool) -> str:
+def _kinds(text: str) -> list[Resource]:
+    """The kinds that are asked for: one, several with commas, or the category ``all``. Raises BadInput."""
+    from mininetes.apiserver.resources import RESOURCES, by_name  # noqa: PLC0415
+
+    if text == "all":
+        return [each for each in RESOURCES if "all" in each.categories]
+    return [by_name(name) for name in text.split(",")]
+
+
+def _prefix(resource: Resource) -> str:
+    return f"{resource.singular}{'.' + resource.group if resource.group else ''}/"
+
+
+def _as_table(
+    resource: Resource, items: Sequence[dict[str, Any]], *, wide: bool, namespaces: bool, prefix: bool
+) -> str:
     """The objects as kubectl prints them: columns in capitals, three spaces between."""
     from mininetes.apiserver.tables import table  # noqa: PLC0415
 
@@ -95,6 +121,8 @@ def _as_table(resource: Resource, items: Sequence[dict[str, Any]], *, wide: bool
     shown = [index for index, column in enumerate(made["columnDefinitions"]) if wide or not column.get("priority")]
     rows = [[made["columnDefinitions"][index]["name"].upper() for index in shown]]
     rows += [[str(row["cells"][index]) for index in shown] for row in made["rows"]]
+    if prefix:
+        rows[1:] = [[_prefix(resource) + row[0], *row[1:]] for row in rows[1:]]
     if namespaces and resource.namespaced:
         places = ["NAMESPACE", *(str(each["metadata"].get("namespace", "")) for each in items)]
         rows = [[place, *row] for place, row in zip(places, rows, strict=True)]
@@ -172,7 +200,7 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str) -> in
         for obj in objects:
             resource = by_kind(obj["apiVersion"], obj["kind"])
             where = obj["metadata"].get("namespace", namespace) if resource.namespaced else None
-            label = f"{resource.singular}{'.' + resource.group if resource.group else ''}/{obj['metadata']['name']}"
+            label = f"{_prefix(resource)}{obj['metadata']['name']}"
             try:
                 click.echo(f"{label} {await _apply(client, resource, obj, where)}")
             except ApiError as wrong:

@@ -29,7 +29,9 @@ def cluster_options(command: _F) -> _F:
             click.option("--nodes", type=int, metavar="N", help="Number of nodes; one is the control plane."),
             click.option("--pods", type=int, metavar="N", help="Ready-made pods on each node."),
             click.option("--underlay", metavar="NAME", help="What joins the nodes: a name or a path."),
-            click.option("--fabric", metavar="NAME", help="How pods' packets cross nodes: static, none, or a path."),
+            click.option(
+                "--fabric", metavar="NAME", help="How pods' packets cross nodes: static, vxlan, ..., or a path."
+            ),
             click.option("--cni", metavar="CONFLIST", help="CNI configuration: a name or a path."),
             click.option("--proxy", metavar="MODE", help="kube-proxy's mode: iptables unless said otherwise."),
             click.option(
@@ -71,6 +73,9 @@ def _from_folder(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
             spec[key] = {**part, "name": parts.absolute(part["name"], folder)}
         elif isinstance(part, str):
             spec[key] = parts.absolute(part, folder)
+        program = part.get("exec") if isinstance(part, dict) else None
+        if isinstance(program, list) and program and isinstance(program[0], str):
+            spec[key] = {**spec[key], "exec": [parts.absolute(program[0], folder), *program[1:]]}
     return spec
 
 

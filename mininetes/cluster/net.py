@@ -7,9 +7,11 @@ Topo --read_topo--> Underlay --realize--> veths, bridges, addresses, routes, sys
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from mininet.net import Mininet
 from mininet.topo import Topo
 
 from mininetes.cluster.hosts import ClusterIntf, ClusterLink, ClusterNode, UnderlaySwitch
-from mininetes.cluster.underlay import SWITCH_SYSCTLS, Cable, Interface, Underlay
+from mininetes.cluster.underlay import SWITCH_SYSCTLS, Cable, Interface, Underlay, UnderlayHost
 from mininetes.errors import MininetesError
 from mininetes.kernel import applier, rtnl
 from mininetes.kernel.netns import in_netns
@@ -56,7 +58,7 @@ class ClusterNet(Mininet):
     def addHost(self, name: str, cls: type[Any] | None = None, **params: Any) -> Any:
         """Add a host whose namespaces exist, as Mininet.build does for each of the Topo's."""
         if name not in self.holders:
-            raise MininetesError(f"{name}: nodes cannot be added to a running cluster yet")
+            raise MininetesError(f"{name}: a running cluster grows by 'mininetes node add'")
         return super().addHost(name, cls, pid=self.holders[name], **params)
 
     def addSwitch(self, name: str, cls: type[Any] | None = None, **params: Any) -> Any:
@@ -85,23 +87,69 @@ class ClusterNet(Mininet):
         Raises MininetesError that names the step.
         """
         applier.apply(LAB_NETNS, NetState(up=frozenset(["lo"]), sysctls=SWITCH_SYSCTLS))
-        bridges = self._make_cables()
+        index = {name: number for number, name in enumerate(self.underlay.switches, start=2)}
+        with rtnl.Rtnl(LAB_NETNS) as kernel:
+            macs = {number: f"02:01:00:00:{number >> 8:02x}:{number & 255:02x}" for number in index.values()}
+            kernel.batch([rtnl.add_bridge(name, number, macs[number]) for name, number in index.items()])
+        ports = self._make_cables(self.underlay.cables, index)
         for host in self.underlay.hosts.values():
             applier.apply(self.netns(host.name), host.state())
         for cable in self.underlay.cables:
             for end in cable.ends:
                 self._shape(cable, end)
-        wait_until(lambda: not self._waiting_ports(bridges), "every switch port forwards", self._waiting_text(bridges))
+        self._wait_for(ports)
 
-    def _make_cables(self) -> list[str]:
-        """Make bridges and veths; return the names of the bridges' ports."""
-        index = {name: number for number, name in enumerate(self.underlay.switches, start=2)}
-        requests = [rtnl.add_bridge(n, i, f"02:01:00:00:{i >> 8:02x}:{i & 255:02x}") for n, i in index.items()]
+    def _wait_for(self, ports: Sequence[str]) -> None:
+        wait_until(lambda: not self._waiting_ports(ports), "every switch port forwards", self._waiting_text(ports))
+
+    def register(self, host: UnderlayHost, cable: Cable, holder: int) -> None:
+        """Have Mininet's objects know a node that joins, whose namespaces exist."""
+        self.holders[host.name] = holder
+        self.underlay = dataclasses.replace(
+            self.underlay, hosts={**self.underlay.hosts, host.name: host}, cables=(*self.underlay.cables, cable)
+        )
+        self.addHost(host.name)
+        first, second = cable.ends
+        self.addLink(first.owner, second.owner, intfName1=first.device, intfName2=second.device)
+        self.configHosts()
+
+    def plug_in(self, host: UnderlayHost, cable: Cable) -> None:
+        """Make the link, addresses and routes of a node that was registered. Blocks. Raises MininetesError."""
+        with in_netns(LAB_NETNS):
+            index = {name: number for number, name in socket.if_nameindex() if name in self.underlay.switches}
+        ports = self._make_cables([cable], index)
+        applier.apply(self.netns(host.name), host.state())
+        for end in cable.ends:
+            self._shape(cable, end)
+        self._wait_for(ports)
+
+    def unregister(self, name: str) -> None:
+        """Have Mininet's objects forget a node that leaves. Does nothing to the kernel."""
+        node = self.nameToNode.pop(name)
+        node.terminate()
+        self.hosts.remove(node)
+        self.links[:] = [link for link in self.links if node not in (link.intf1.node, link.intf2.node)]
+        self.holders.pop(name)
+        hosts = {host: each for host, each in self.underlay.hosts.items() if host != name}
+        cables = tuple(cable for cable in self.underlay.cables if all(end.owner != name for end in cable.ends))
+        self.underlay = dataclasses.replace(self.underlay, hosts=hosts, cables=cables)
+
+    def unplug(self, name: str) -> None:
+        """Take a node's links away, at both of their ends. Blocks. May be called again."""
+        ends = [end for cable in self.underlay.cables for end in cable.ends
+                if end.owner in self.underlay.switches and any(each.owner == name for each in cable.ends)]  # fmt: skip
+        with in_netns(LAB_NETNS):
+            index = {device: number for number, device in socket.if_nameindex()}
+        with rtnl.Rtnl(LAB_NETNS) as kernel:
+            kernel.batch([rtnl.delete_link(index[end.device], end.device) for end in ends if end.device in index])
+
+    def _make_cables(self, cables: Iterable[Cable], index: Mapping[str, int]) -> list[str]:
+        """Make veths between hosts and bridges (``index``: theirs); return the names of the bridges' ports."""
         ports = []
-        by_namespace: dict[str, list[rtnl.Request]] = {LAB_NETNS: requests}
+        by_namespace: dict[str, list[rtnl.Request]] = {}
         with contextlib.ExitStack() as open_files:
             fds: dict[str, int] = {}
-            for cable in self.underlay.cables:
+            for cable in cables:
                 # made from the switch's side, so that the port joins its bridge in the same message
                 near, far = sorted(cable.ends, key=lambda end: end.owner not in index)
                 for end in (near, far):

@@ -19,7 +19,7 @@ from mininetes.experiments import context, figures, results
 from mininetes.experiments.definition import Experiment
 from mininetes.lab.supervising import Supervised
 from mininetes.spec import ClusterSpec, describe
-from mininetes.testbed.preflight import checked, engine_config
+from mininetes.testbed.preflight import checked, engine_config, require_agents_features
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def plan(experiment: Experiment, seed: int, lab_name: str) -> list[tuple[dict[st
     """Each cell with its checked cluster. Raises BadInput or MissingFeature before anything is built."""
     cells = []
     for cell in experiment.cells(seed):
-        spec = describe(experiment.cluster(cell), lab_name)
-        checked(spec)
+        spec = checked(describe(experiment.cluster(cell), lab_name)).spec
+        require_agents_features(spec)
         cells.append((cell, spec))
     return cells
 

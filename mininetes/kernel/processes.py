@@ -128,6 +128,13 @@ def start(argv: Sequence[str], *, namespaces: Namespaces = HERE, **options: Any)
     return subprocess.Popen([*namespaces.prefix(), *argv], **options)
 
 
+def reap(process: subprocess.Popen[bytes]) -> None:
+    """Have a thread of its own wait for a process, so that it is no zombie when nobody asks for its status."""
+    threading.Thread(target=process.wait, name="reaper", daemon=True).start()
+    if getattr(_thread, "enters", False):
+        unshare(CLONE_FS)  # the new thread has the root and working directory of the one that started it
+
+
 def let_thread_enter() -> None:
     """Have the calling thread enter namespaces itself when it runs a process: 1 ms less than nsenter.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 from mininetes.errors import MininetesError
 from mininetes.lab.init import MESSAGE_BYTES
@@ -16,6 +18,7 @@ class InitSocket:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self.end_asked = False
+        self._answer: asyncio.Future[dict[str, Any]] | None = None
 
     def fileno(self) -> int:
         """Readable when PID 1 has something to say."""
@@ -41,7 +44,25 @@ class InitSocket:
                 break
         return pids
 
+    async def hold_node(self, name: str) -> int:
+        """Make one more node's holder and return its pid: for when somebody calls `hear` as the socket is readable.
+
+        One at a time. Raises MininetesError.
+        """
+        self._answer = asyncio.get_running_loop().create_future()
+        self._channel.send(json.dumps({"hold": [name]}).encode())
+        answer = await self._answer
+        if "error" in answer:
+            raise MininetesError(answer["error"])
+        return int(answer["pids"][0])
+
     def hear(self) -> None:
         """Read what PID 1 says when the socket is readable; sets `end_asked`."""
         message = self._channel.recv(MESSAGE_BYTES)
-        self.end_asked = self.end_asked or not message or json.loads(message).get("op") == "end"
+        said = json.loads(message) if message else {"op": "end"}
+        self.end_asked = self.end_asked or said.get("op") == "end"
+        if self._answer is not None and not self._answer.done():
+            if self.end_asked:
+                self._answer.set_result({"error": "the lab ends"})
+            elif "op" not in said:
+                self._answer.set_result(said)

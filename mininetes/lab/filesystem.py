@@ -9,6 +9,7 @@ Used by PID 1 of the lab alone, so that it imports little.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -151,6 +152,20 @@ def prepare_node(node: str) -> None:
     mount("", netns, flags=MS_SHARED)
 
 
+def remove_node(node: str) -> None:
+    """Undo `prepare_node` once nothing of the node runs any more, with all pods' namespaces that it still holds.
+
+    In the lab's mount namespace. Does nothing when it is gone. Raises OSError.
+    """
+    netns = node_path(node, "/run/netns")
+    if os.path.isdir(netns):
+        for name in os.listdir(netns):
+            with contextlib.suppress(OSError):  # a file on which nothing is mounted
+                umount(f"{netns}/{name}", detach=True)
+        umount(netns, detach=True)
+    shutil.rmtree(f"{NODES}/{node}", ignore_errors=True)
+
+
 def mount_node(node: str) -> None:
     """Put a node's private tree into place, in the node's own mount, network and UTS namespace. Raises OSError."""
     for path in (*PRIVATE_DIRECTORIES, *PRIVATE_FILES):
@@ -162,6 +177,8 @@ def mount_node(node: str) -> None:
         _SYS_OPEN_TREE, ctypes.c_int(_AT_FDCWD), ctypes.c_char_p(own), ctypes.c_uint(_OPEN_TREE_CLONE | _AT_RECURSIVE)
     )
     try:
+        # private first: or pods' mounts in the other nodes' shared /run/netns would go for everybody
+        mount("", "/run", flags=MS_REC | MS_PRIVATE)
         umount("/run", detach=True)
         _syscall(
             _SYS_MOVE_MOUNT,

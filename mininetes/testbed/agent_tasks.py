@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mininetes.agents.klog import AgentLog
+from mininetes.agents.running import end
 from mininetes.errors import BadInput
 
 log = logging.getLogger("mininetes")
@@ -89,8 +90,14 @@ class AgentTasks:
         seat = self._seat(node, name)
         task, seat.task = seat.task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end([task])
+
+    async def remove(self, node: str) -> None:
+        """End all agents of a node, the last added first, and take their places away."""
+        for where, name in reversed(self.names()):
+            if where == node:
+                await self.stop(where, name)
+                self._seats.pop((where, name)).log.close()
 
     async def close(self) -> None:
         """End all, the last added first. May be called twice."""

@@ -19,7 +19,9 @@ from mininetes.errors import BadInput
 from mininetes.kernel.netstate import NetState
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import proxying
-from mininetes.testbed.fabric import FabricNode, FabricView, plan_of
+from mininetes.testbed.fabric import Fabric, FabricNode, FabricPlan, FabricView, fabric_of
+from mininetes.testbed.fabric_defaults import with_fabric_defaults
+from mininetes.testbed.fabric_exec import outside_fabric
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class Blueprint:
     topo: Topo
     underlay: Underlay
     view: FabricView
-    connects_nodes: bool
-    states: Mapping[str, NetState]
-    """What each host's namespace gets of the fabric."""
+    fabric: Fabric
+    plan: FabricPlan
+    """What the fabric wants of the nodes that there are at first."""
     cni_template: Path
     cni: NetworkConfiguration
     plugins: Mapping[str, Path]
@@ -49,10 +51,25 @@ class Blueprint:
     hashes: Mapping[str, str]
     """sha256 of each part that went in, by kind and name."""
 
-    def conf_values(self, node: str) -> dict[str, str]:
+    @property
+    def connects_nodes(self) -> bool:
+        """Whether the fabric carries pods' packets between nodes."""
+        return self.fabric.connects_nodes
+
+    @property
+    def states(self) -> Mapping[str, NetState]:
+        """What each host's namespace gets of the fabric."""
+        return self.plan.states
+
+    def conf_values(self, node: str) -> dict[str, str | int]:
         """The placeholders' values of a node's CNI configuration."""
         subnets = {each.name: each.pod_subnet for each in self.view.nodes}
-        return {"POD_CIDR": str(subnets[node]), "POD_NETWORK": str(self.spec.network.pods), "NODE_NAME": node}
+        return {
+            "POD_CIDR": str(subnets[node]),
+            "POD_NETWORK": str(self.spec.network.pods),
+            "POD_MTU": self.plan.pod_mtu,
+            "NODE_NAME": node,
+        }
 
     @property
     def masquerades_to_nodes(self) -> bool:
@@ -65,22 +82,24 @@ class Blueprint:
 
 def draw(spec: ClusterSpec) -> Blueprint:
     """Check everything that can be checked before something is built. Raises BadInput."""
+    spec = with_fabric_defaults(spec)
     spec.check()
     proxying.proxy_config(spec)
     found = {
         "underlay": parts.find("underlay", spec.underlay_name),
-        "fabric": parts.find("fabric", spec.fabric.name),
         "cni": parts.find("cni", spec.cni),
     }
+    if spec.fabric.name:
+        found["fabric"] = parts.find("fabric", spec.fabric.name)
     if spec.masters:
         found["proxy"] = parts.find("proxy", proxying.proxy_mode(spec))
     topo = _topo(spec, found["underlay"])
     underlay = read_topo(topo)
     view = _view(spec, underlay)
-    fabric = found["fabric"].module()
-    if spec.fabric.parameters:
-        raise BadInput("spec.fabric.parameters", spec.fabric.parameters, f"none: fabric {spec.fabric.name} takes none")
-    states = plan_of(fabric, spec.fabric.name, view)
+    if spec.fabric.exec:
+        fabric = outside_fabric(spec.fabric)
+    else:
+        fabric = fabric_of(found["fabric"].module(), spec.fabric.name, spec.fabric.parameters)
     plugins = installation.find_plugins(parts.folders("cni"))
     cni = installation.check(found["cni"].path, plugins)
     pods = [
@@ -91,8 +110,8 @@ def draw(spec: ClusterSpec) -> Blueprint:
         topo=topo,
         underlay=underlay,
         view=view,
-        connects_nodes=fabric.CONNECTS_NODES,
-        states=states,
+        fabric=fabric,
+        plan=fabric.plan(view),
         cni_template=found["cni"].path,
         cni=cni,
         plugins=plugins,

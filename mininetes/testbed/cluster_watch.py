@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mininetes.agents.running import together
+from mininetes.agents.running import end, together
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.informer import Informer
 from mininetes.errors import MininetesError
 
-SYSTEM = "kube-system"
 _MOST_NAMED = 8
 
 
@@ -93,8 +92,7 @@ class ClusterWatch:
     async def close(self) -> None:
         """Watch no more. May be called twice."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
             self._task = None
         await self.client.close()
 

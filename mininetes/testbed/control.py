@@ -18,6 +18,7 @@ from mininetes.probes.ports import PortOptions
 from mininetes.probes.reachability import SweepOptions
 from mininetes.testbed import measuring, ports
 from mininetes.testbed.agent_tasks import AgentTasks
+from mininetes.testbed.membership import Membership
 from mininetes.testbed.testbed import Testbed
 
 log = logging.getLogger("mininetes")
@@ -54,9 +55,9 @@ async def _ports(testbed: Testbed, request: Request) -> Answer:
 
 
 def _tasks(testbed: Testbed) -> AgentTasks:
-    if testbed.control_plane is None:
+    if not testbed.tasks.names():
         raise BadInput("agents", None, "a lab with a control plane (this one has controlPlane: {store: none})")
-    return testbed.control_plane.tasks
+    return testbed.tasks
 
 
 async def _agents(testbed: Testbed, _: Request) -> Answer:
@@ -72,6 +73,22 @@ async def _agent(testbed: Testbed, request: Request) -> Answer:
     return {}
 
 
+def _membership(testbed: Testbed) -> Membership:
+    if testbed.membership is None:
+        raise MininetesError("the cluster is still coming up")
+    return testbed.membership
+
+
+async def _node_add(testbed: Testbed, request: Request) -> Answer:
+    name = await _membership(testbed).add(request.get("name"))
+    return {"name": name, "host": next(host for host in testbed.status()["hosts"] if host["name"] == name)}
+
+
+async def _node_rm(testbed: Testbed, request: Request) -> Answer:
+    await _membership(testbed).remove(request["name"])
+    return {}
+
+
 _OPERATIONS: dict[str, Callable[[Testbed, Request], Awaitable[Answer]]] = {
     "status": _status,
     "drift": _drift,
@@ -80,6 +97,8 @@ _OPERATIONS: dict[str, Callable[[Testbed, Request], Awaitable[Answer]]] = {
     "reachability": _reachability,
     "latency": _latency,
     "ports": _ports,
+    "node-add": _node_add,
+    "node-rm": _node_rm,
 }
 
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
+from mininetes.agents import node_files
 from mininetes.agents.agent import Agent, Placement
 from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.agents.controllers import ControllerManager
-from mininetes.agents.dns import dns_manifests
 from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubelet import Kubelet, PortServer, RunningPod
@@ -33,12 +34,16 @@ from mininetes.spec import NodeSpec
 from mininetes.testbed import credentials, node_agents, proxying
 from mininetes.testbed.agent_tasks import AgentTasks, Maker, Runs
 from mininetes.testbed.api_servers import ApiServers
-from mininetes.testbed.blueprint import Blueprint
-from mininetes.testbed.cluster_watch import SYSTEM, ClusterWatch
+from mininetes.testbed.blueprint import Blueprint, PodPlan
+from mininetes.testbed.cluster_watch import ClusterWatch
 from mininetes.testbed.credentials import Credentials
+from mininetes.testbed.fabric_running import Hosts, RunningFabric
+from mininetes.testbed.fabric_seats import FabricSeats
 from mininetes.testbed.host_api import HostApi
-from mininetes.testbed.node_setup import write_node_files, write_packet_filters
+from mininetes.testbed.node_leaving import delete_node, empty_node
+from mininetes.testbed.node_setup import cluster_facts, write_node_files, write_packet_filters
 from mininetes.testbed.ready_made import create_pods
+from mininetes.testbed.system_objects import SYSTEM, system_objects
 
 READY_WITHIN_S = 120.0
 _LOOK_S = 0.005
@@ -56,6 +61,8 @@ class ControlPlane:
         executor: Executor,
         port_server: PortServer,
         host_api: HostApi | None,
+        fabric: RunningFabric,
+        namespaces: Hosts,
     ) -> None:
         self.blueprint = blueprint
         self.spec = blueprint.spec
@@ -66,6 +73,8 @@ class ControlPlane:
         self._executor = executor
         self._port_server = port_server
         self._host_api = host_api
+        self.fabric_seats = FabricSeats(self.spec, fabric, namespaces, executor)
+        self._pod_subnets = {each.name: each.pod_subnet for each in blueprint.view.nodes}
         self._shim: Shim | None = None
         self._watch: ClusterWatch | None = None
         masters = [self.places[node.name] for node in self.spec.masters]
@@ -91,7 +100,8 @@ class ControlPlane:
         self.tasks.start_all([each for each in self.tasks.names() if each[1] != KubeProxy.name])
         progress(f"{len(self.blueprint.pods)} pods")
         await create_pods(self._watch, self.blueprint.pods)
-        for manifest in dns_manifests(self.spec.network.services):
+        configuration = node_files.proxy_configuration_text(cluster_facts(self.spec))
+        for manifest in system_objects(self.spec.network.services, configuration):
             resource = by_kind(manifest["apiVersion"], manifest["kind"])
             await client.create(resource.resource_name, manifest, SYSTEM)
         progress("waiting until all is ready")
@@ -101,6 +111,9 @@ class ControlPlane:
         self.tasks.start_all()
         await self._proxies_synced()
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
+        if self.fabric_seats.weave is not None:
+            await self.fabric_seats.weave.ready(self.tasks)
+        self.fabric_seats.follow()
 
     async def _proxies_synced(self) -> None:
         """Wait until each node's rules are in force. Raises MininetesError that names the nodes where they are not."""
@@ -154,7 +167,7 @@ class ControlPlane:
         path = node_path(place.node, f"{wanted.directory}/{name}.log")
         return AgentLog(path, verbosity=wanted.levels.get(name, wanted.level))
 
-    def _add(self, place: Placement, name: str, user: str, make: Callable[[Client, AgentLog], Agent]) -> None:
+    def _add(self, place: Placement, name: str, user: str, make: Callable[[Client, AgentLog], Runs]) -> None:
         """Give an agent its place; each instance has a client of its own, which ends with it."""
         agent_log = self._log(place, name)
 
@@ -171,6 +184,7 @@ class ControlPlane:
 
     def _add_agents(self) -> None:
         settings = node_agents.controller_settings(self.blueprint, self.credentials.pki.ca_pem)
+        settings = dataclasses.replace(settings, pod_subnets=self._pod_subnets)  # the same, as nodes come and go
         for node in self.spec.nodes:
             place = self.places[node.name]
             if node in self.spec.masters:
@@ -178,20 +192,65 @@ class ControlPlane:
                 manager = partial(ControllerManager, place, settings=settings, tls=tls)
                 self._add(place, ControllerManager.name, credentials.CONTROLLER_MANAGER, manager)
                 self._add(place, Scheduler.name, credentials.SCHEDULER, partial(Scheduler, place, tls=tls))
-            self._add_kubelet(node, place)
-            proxy = partial(
-                KubeProxy,
-                place,
-                mode=proxying.proxy_mode(self.spec),
-                config=proxying.proxy_config(self.spec),
-                backend=self.spec.proxy.backend,
-                executor=self._executor,
-            )
-            self._add(place, KubeProxy.name, credentials.PROXY, proxy)
+            self._add_node(node, place)
+
+    def _add_node(self, node: NodeSpec, place: Placement) -> None:
+        """The agents that every node has."""
+        self._add_kubelet(node, place)
+        proxy = partial(
+            KubeProxy,
+            place,
+            mode=proxying.proxy_mode(self.spec),
+            config=proxying.proxy_config(self.spec),
+            backend=self.spec.proxy.backend,
+            executor=self._executor,
+        )
+        self._add(place, KubeProxy.name, credentials.PROXY, proxy)
+        self._add_fabric(place)
+
+    async def add_node(self, blueprint: Blueprint, node: NodeSpec, place: Placement, pods: Sequence[PodPlan]) -> None:
+        """Start the agents of a node that joins; returns when it and its ready-made pods are ready.
+
+        Raises MininetesError.
+        """
+        assert self._watch is not None
+        self.blueprint, self.spec = blueprint, blueprint.spec
+        self.places[node.name] = place
+        self._pod_subnets |= {each.name: each.pod_subnet for each in blueprint.view.nodes}
+        self.credentials.add(credentials.kubelet_user(node.name))
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._prepare_nodes)
+        self._add_node(node, place)
+        self.tasks.start_all([each for each in self.tasks.names() if each[0] == node.name])
+        await self._watch.ready([node.name], within_s=READY_WITHIN_S)
+        await create_pods(self._watch, pods)
+        await self._proxies_synced()
+        await self._watch.ready(self.places, within_s=READY_WITHIN_S)
+
+    async def remove_node(self, blueprint: Blueprint, name: str) -> None:
+        """Have a node's pods end, stop its agents, delete its object. Repeatable. Raises MininetesError."""
+        assert self._watch is not None
+        await empty_node(self._watch, name)
+        await self.tasks.remove(name)
+        await delete_node(self._watch, name)
+        self.places.pop(name, None)
+        self._pod_subnets.pop(name, None)
+        self.blueprint, self.spec = blueprint, blueprint.spec
+
+    def _add_fabric(self, place: Placement) -> None:
+        seats = self.fabric_seats
+        for name in seats.names(place.node):
+            if self.spec.fabric.exec:
+                config = self.credentials.kubeconfig(self.api_servers.server_for(place), credentials.FABRIC)
+                log = self._log(place, name)
+                self.tasks.add(place.node, name, seats.program_maker(place, log, config), log)
+            else:
+                self._add(place, name, credentials.FABRIC, partial(seats.agent, place))
 
     def _add_kubelet(self, node: NodeSpec, place: Placement) -> None:
         tls = self.credentials.pki.issue_kubelet(node.name, place.address).server_context()
         programs = {DNS_IMAGE: node_agents.DnsProgram(lambda name: self.client(self.places[name], credentials.DNS))}
+
+        users = self.credentials.users
 
         def make(client: Client, log: AgentLog) -> Agent:
             assert self._shim is not None
@@ -203,9 +262,12 @@ class ControlPlane:
                 executor=self._executor,
                 port_server=self._port_server,
                 builtins=programs,
-                static_pods=node_agents.static_pods(self.spec, node, self.tasks.is_alive),
+                static_pods=node_agents.static_pods(
+                    self.spec, node, self.tasks.is_alive, self.fabric_seats.names(node.name)
+                ),
                 options=node_agents.kubelet_options(self.spec, node),
                 tls=tls,
+                is_known=lambda token: token in users,
             )
 
         self._add(place, Kubelet.name, credentials.kubelet_user(node.name), make)

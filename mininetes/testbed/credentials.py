@@ -11,6 +11,7 @@ ADMIN = "kubernetes-admin"
 SCHEDULER = "system:kube-scheduler"
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 PROXY = "system:kube-proxy"
+FABRIC = "system:serviceaccount:kube-system:fabric"
 DNS = "system:serviceaccount:kube-system:coredns"
 API_SERVER = "system:apiserver"
 
@@ -26,13 +27,18 @@ class Credentials:
     def __init__(self, nodes: Iterable[str], name: str) -> None:
         self.name = name
         self.pki = Pki()
-        users = [ADMIN, API_SERVER, SCHEDULER, CONTROLLER_MANAGER, PROXY, DNS, *map(kubelet_user, nodes)]
-        self._tokens = {user: new_token() for user in users}
+        users = [ADMIN, API_SERVER, SCHEDULER, CONTROLLER_MANAGER, PROXY, FABRIC, DNS, *map(kubelet_user, nodes)]
+        self._tokens: dict[str, str] = {}
+        self.users: dict[str, str] = {}
+        """User names by token, as API servers look them up; it grows with the cluster."""
+        for user in users:
+            self.add(user)
 
-    @property
-    def users(self) -> dict[str, str]:
-        """User names by token, as an API server looks them up."""
-        return {token: user for user, token in self._tokens.items()}
+    def add(self, user: str) -> None:
+        """Give a user a token. Does nothing when there is one."""
+        if user not in self._tokens:
+            self._tokens[user] = new_token()
+            self.users[self._tokens[user]] = user
 
     def token(self, user: str) -> str:
         """A user's token. Raises KeyError when there is no such user."""

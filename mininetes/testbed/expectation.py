@@ -24,11 +24,13 @@ class Basis:
     ``connects_nodes``: the fabric carries pods' packets between nodes. ``masquerades_to_nodes``:
     the CNI configuration translates what pods send to nodes, so that answers find back without it.
     ``hosts`` by address, and ``routes`` by host: nodes and routers with what their main tables hold,
-    when there is no fabric. Rules, and routes that forbid, are not looked at.
+    when there is no fabric, or pairs of nodes (both ways) are ``apart`` in spite of it. Rules, and routes
+    that forbid, are not looked at.
     """
 
     connects_nodes: bool
     masquerades_to_nodes: bool = False
+    apart: frozenset[tuple[str, str]] = frozenset()
     hosts: Mapping[str, str] = field(default_factory=dict)
     routes: Mapping[str, Iterable[Route]] = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ def expect(source: Vantage, target: Target, basis: Basis) -> Expectation:
         return Expectation(True, "nodes share the underlay")
     if source.node == target.node:
         return Expectation(True, "same node")
-    if basis.connects_nodes:
+    if basis.connects_nodes and (source.node, target.node) not in basis.apart:
         return Expectation(True, "the fabric connects the nodes")
     if source.kind == "pod" and target.kind == "node" and basis.masquerades_to_nodes:
         return Expectation(True, "leaves as its node")
@@ -70,4 +72,6 @@ def _without_fabric(source: Vantage, target: Target, basis: Basis) -> Expectatio
         return Expectation(False, "a route by hand leads there, but none back")
     if back and source.kind == "pod":
         return Expectation(False, "a route by hand leads back, but none there")
+    if basis.connects_nodes:
+        return Expectation(False, "the fabric does not connect these nodes")
     return Expectation(False, "no fabric between the nodes")

@@ -21,6 +21,7 @@ from mininet.log import setLogLevel  # noqa: E402
 from mininetes.cluster.net import ClusterNet  # noqa: E402
 from mininetes.spec import ClusterSpec  # noqa: E402
 from mininetes.testbed.blueprint import draw  # noqa: E402
+from mininetes.testbed.blueprint_changes import with_node, without_node  # noqa: E402
 from mininetes.testbed.testbed import ATTACH_FILE  # noqa: E402
 
 
@@ -29,7 +30,17 @@ def attach() -> ClusterNet:
     with open(ATTACH_FILE) as file:
         facts = json.load(file)
     blueprint = draw(ClusterSpec.model_validate(facts["spec"]))
-    return ClusterNet(blueprint.topo, blueprint.underlay, facts["holders"])
+    holders = facts["holders"]
+    net = ClusterNet(blueprint.topo, blueprint.underlay, {name: holders[name] for name in blueprint.underlay.hosts})
+    for change, node in facts["changes"]:
+        if change == "join":
+            joining = with_node(blueprint, node)
+            net.register(joining.host, joining.cable, holders[node])
+            blueprint = joining.blueprint
+        else:
+            net.unregister(node)
+            blueprint = without_node(blueprint, node)
+    return net
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from mininetes.agents.controllers import ControllerSettings
 from mininetes.agents.dns import DnsServer
@@ -18,6 +19,9 @@ LEASES_A_GRACE = 4
 """How often a kubelet renews its lease within the time after which its node counts as lost (Kubernetes: 10 of 40 s)."""
 
 MASTER_PORTS = {"kube-apiserver": 6443, "kube-controller-manager": 10257, "kube-scheduler": 10259, "etcd": 2379}
+_DAEMON_SETS = {"weave": "weave-net"}
+"""Whose pods have another name than their container and its log."""
+
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """The letters and digits of Kubernetes' generated names (apimachinery's util/rand)."""
 
@@ -41,14 +45,18 @@ def kubelet_options(spec: ClusterSpec, node: NodeSpec) -> KubeletOptions:
     )
 
 
-def static_pods(spec: ClusterSpec, node: NodeSpec, is_alive: Callable[[str, str], bool]) -> list[StaticPod]:
-    """The agents of a node that are shown as pods of kube-system."""
+def static_pods(
+    spec: ClusterSpec, node: NodeSpec, is_alive: Callable[[str, str], bool], more: Sequence[str] = ()
+) -> list[StaticPod]:
+    """The agents of a node that are shown as pods of kube-system; ``more`` are those of the fabric."""
     names = ["kube-proxy"]
     if node in spec.masters:
         names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", *names]
         if spec.control_plane.store == "etcd":
             names.insert(0, "etcd")
-    return [_static_pod(spec, node.name, name, is_alive) for name in names]
+    found = [_static_pod(spec, node.name, name, is_alive) for name in names]
+    others = [dataclasses.replace(_static_pod(spec, node.name, name, is_alive), ports=(), owner=None) for name in more]
+    return [*found, *others]
 
 
 def _static_pod(spec: ClusterSpec, node: str, name: str, is_alive: Callable[[str, str], bool]) -> StaticPod:
@@ -61,7 +69,8 @@ def _static_pod(spec: ClusterSpec, node: str, name: str, is_alive: Callable[[str
         ports=[("https", MASTER_PORTS[name])] if master else [("healthz", 10256)],
         is_alive=lambda: is_alive(node, name),
         image=f"mininetes/{name}",
-        pod_name="" if master else f"{name}-{_suffix(node)}",
+        pod_name="" if master else f"{_DAEMON_SETS.get(name, name)}-{_suffix(node)}",
+        owner=None if master else ("DaemonSet", name),
     )
 
 

@@ -9,12 +9,11 @@ from typing import Any
 from mininetes.agents import node_files
 from mininetes.agents.agent import Placement
 from mininetes.agents.dns.manifests import dns_address
-from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE
 from mininetes.agents.node_files import ClusterFacts, NodeFacts
 from mininetes.agents.packet_filter import apply_filter, compile_filter
 from mininetes.kernel.processes import Namespaces
 from mininetes.spec import ClusterSpec, NodeSpec
-from mininetes.testbed import credentials, node_agents
+from mininetes.testbed import credentials, node_agents, proxying
 from mininetes.testbed.api_servers import ApiServers
 from mininetes.testbed.credentials import Credentials
 from mininetes.testbed.ports import filter_view, ports_view
@@ -29,7 +28,7 @@ def cluster_facts(spec: ClusterSpec) -> ClusterFacts:
         services=spec.network.services,
         node_ports=spec.node_ports,
         dns=dns_address(spec.network.services),
-        proxy_mode=spec.proxy.mode or DEFAULT_MODE,
+        proxy_mode=proxying.proxy_mode(spec),
         log_directory=spec.logging.directory,
         level=spec.logging.level,
         levels=spec.logging.levels,

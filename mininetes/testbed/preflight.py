@@ -8,11 +8,13 @@ from typing import Any
 
 from mininetes import parts
 from mininetes.agents.kubeproxy.preconditions import needed_features
+from mininetes.errors import MissingFeature
 from mininetes.kernel import features
 from mininetes.kernel.feature_table import PROGRAMS
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import proxying
 from mininetes.testbed.blueprint import Blueprint, draw
+from mininetes.testbed.weave_seats import is_weave
 
 
 def checked(spec: ClusterSpec) -> Blueprint:
@@ -27,11 +29,30 @@ def checked(spec: ClusterSpec) -> Blueprint:
         features.require(["netem"])
     if any(cable.shape.bw is not None for cable in blueprint.underlay.cables):
         features.require(["htb"])
-    if spec.masters:
-        features.require(needed_features(proxying.proxy_mode(spec), spec.proxy.backend))
-        features.require(["catatonit"] if spec.pods.hold == "pause" else [])
-        features.require(["etcd"] if spec.control_plane.store == "etcd" else [])
+    if any(state.links for state in blueprint.states.values()) or is_weave(blueprint.fabric):
+        features.require(["vxlan"])
     return blueprint
+
+
+def require_agents_features(spec: ClusterSpec) -> None:
+    """See that the machine has what the control plane and the agents need, by trying it: about 50 ms.
+
+    To be called before something is built; what only describes a cluster need not. Raises MissingFeature.
+    """
+    if not spec.masters:
+        return
+    try:
+        features.require(_agents_features(spec))
+    except MissingFeature:
+        features.require(["sandbox of namespaces"])  # without it no trial can succeed: then that is to be named
+        raise
+
+
+def _agents_features(spec: ClusterSpec) -> list[str]:
+    needed = needed_features(proxying.proxy_mode(spec), spec.proxy.backend)
+    needed += ["catatonit"] if spec.pods.hold == "pause" else []
+    needed += ["etcd"] if spec.control_plane.store == "etcd" else []
+    return needed + (["nftables"] if spec.firewall == "kubernetes" else [])
 
 
 def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
@@ -41,11 +62,13 @@ def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
     for kind in ("underlay", "fabric"):
         if dumped[kind] is not None:
             dumped[kind]["name"] = parts.absolute(dumped[kind]["name"])
+    if spec.fabric.exec:
+        dumped["fabric"]["exec"][0] = parts.absolute(spec.fabric.exec[0])
     return {
         "spec": dumped,
         "neighbour_limit": neighbour_limit(),
         "parts": [str(Path(folder)) for folder in parts.used()],
-        "summary": {"nodes": len(spec.nodes), "underlay": spec.underlay_name, "fabric": spec.fabric.name},
+        "summary": {"nodes": len(spec.nodes), "underlay": spec.underlay_name, "fabric": spec.fabric.title},
         **more,
     }
 

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mininetes.errors import MininetesError
 from mininetes.testbed.blueprint import PodPlan
 from mininetes.testbed.cluster_watch import ClusterWatch
 
 IMAGE = "mininetes/responder"
 LABELS = {"app": "responder"}
 ADDRESS_WITHIN_S = 60.0
+LOOK_FOR_REASONS_S = 2.0
 _FOREVER = [{"operator": "Exists"}]
 
 
@@ -50,4 +52,19 @@ async def _create_in_turn(watch: ClusterWatch, plans: Iterable[PodPlan]) -> None
             pod = watch.pods.get(f"default/{plan.name}", {})
             return [] if pod.get("status", {}).get("podIP") else [plan.name]
 
-        await watch.until(lacks, "a ready-made pod has its address", within_s=ADDRESS_WITHIN_S)
+        for _ in range(round(ADDRESS_WITHIN_S / LOOK_FOR_REASONS_S) - 1):
+            try:
+                await watch.until(lacks, "a ready-made pod has its address", within_s=LOOK_FOR_REASONS_S)
+                break
+            except MininetesError:
+                await _raise_why(watch, plan)
+        else:
+            await watch.until(lacks, "a ready-made pod has its address", within_s=LOOK_FOR_REASONS_S)
+
+
+async def _raise_why(watch: ClusterWatch, plan: PodPlan) -> None:
+    """Raise MininetesError with what the kubelet says, when it could not make the pod: it will not get better."""
+    events = await watch.client.list("events", "default", fields=f"involvedObject.name={plan.name}")
+    for event in events["items"]:
+        if event.get("reason") == "FailedCreatePodSandBox":
+            raise MininetesError(f"pod {plan.name}: {event.get('message', '')}")

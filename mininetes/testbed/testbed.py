@@ -25,13 +25,19 @@ from mininetes.lab.filesystem import node_path
 from mininetes.probes.responder_client import Responder
 from mininetes.probes.sender import Prober
 from mininetes.probes.vantage import Vantage
+from mininetes.spec import ClusterSpec
 from mininetes.testbed import neighbours, pods
+from mininetes.testbed.agent_tasks import AgentTasks
 from mininetes.testbed.blueprint import Blueprint
-from mininetes.testbed.cluster_watch import SYSTEM
+from mininetes.testbed.blueprint_changes import Joining
 from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.expectation import Basis
+from mininetes.testbed.fabric_running import RunningFabric
 from mininetes.testbed.host_api import HostApi
+from mininetes.testbed.membership import Membership
 from mininetes.testbed.responder_ports import ResponderPorts
+from mininetes.testbed.system_objects import SYSTEM
+from mininetes.testbed.weave_seats import WeaveSeats, is_weave
 
 log = logging.getLogger("mininetes")
 
@@ -60,11 +66,16 @@ class Testbed:
         self._host_api = host_api
         self.neighbour_limit = neighbour_limit
         """The kernel's gc_thresh3: one table for all namespaces of the machine, which only the host can read."""
-        self.spec = blueprint.spec
         self._init = init
         self._workers = ThreadPoolExecutor(POD_WORKERS, thread_name_prefix="pods", initializer=let_thread_enter)
         self.net: ClusterNet | None = None
+        self.fabric: RunningFabric | None = None
         self.control_plane: ControlPlane | None = None
+        self.membership: Membership | None = None
+        """Adds nodes and takes them away, once the cluster is up."""
+        self._first = blueprint.spec
+        self._tasks = AgentTasks()
+        self._weave: WeaveSeats | None = None
         self._pods: dict[str, RunningPod] = {}
         self.prober = Prober()
         self._responder: Responder | None = None
@@ -73,6 +84,11 @@ class Testbed:
         self._preparing: asyncio.Task[None] | None = None
         self.ready_s: float | None = None
         """How long `bring_up` took."""
+
+    @property
+    def spec(self) -> ClusterSpec:
+        """The description, with the nodes that there are now."""
+        return self.blueprint.spec
 
     async def bring_up(
         self, progress: Callable[[str], None] = lambda _: None, nodes_held: Callable[[], None] = lambda: None
@@ -88,7 +104,7 @@ class Testbed:
         self._preparing = loop.create_task(self.prober.prepare())  # the first probe would else wait for scapy
         await loop.run_in_executor(self._workers, self._make_network)
         nodes_held()
-        progress(f"fabric {self.spec.fabric.name}")
+        progress(f"fabric {self.spec.fabric.title}")
         await loop.run_in_executor(self._workers, self._apply_fabric)
         self._responder = await Responder.start()
         if self.spec.masters:
@@ -99,11 +115,17 @@ class Testbed:
                 executor=self._workers,
                 port_server=ResponderPorts(self._responder),
                 host_api=self._host_api,
+                fabric=self._running_fabric(),
+                namespaces=self._network(),
             )
             await self.control_plane.start(progress)
         else:
+            await self._start_agents_alone()
             progress(f"{len(self.blueprint.pods)} pods")
             await self._make_pods()
+        self.membership = Membership(
+            self, self._init, self._network(), self._running_fabric(), self._runtimes, self._workers
+        )
         self.ready_s = time.monotonic() - start
         log.info("ready after %.2f s", self.ready_s)
 
@@ -113,16 +135,49 @@ class Testbed:
         holders = dict(zip(names, self._init.hold_nodes(names), strict=True))
         self.net = ClusterNet(self.blueprint.topo, underlay, holders)
         self.net.realize()
-        hosts_file = "".join(f"{host.address}\t{host.name}\n" for host in underlay.hosts.values())
-        for name in names:
-            with open(node_path(name, "/etc/hosts"), "w") as file:
-                file.write(f"127.0.0.1\tlocalhost\n{hosts_file}")
+        self.note_hosts()
         for node in self.spec.nodes:
             values = self.blueprint.conf_values(node.name)
             installation.install(node.name, self.blueprint.cni_template, values, self.blueprint.plugins)
             self._runtimes[node.name] = CniRuntime(node.name, holders[node.name])
+
+    def note_hosts(self) -> None:
+        """Write /etc/hosts of all hosts, and what a second process needs to attach. Blocks."""
+        net = self._network()
+        hosts = self.blueprint.underlay.hosts
+        text = "".join(f"{host.address}\t{host.name}\n" for host in hosts.values())
+        for name in hosts:
+            with open(node_path(name, "/etc/hosts"), "w") as file:
+                file.write(f"127.0.0.1\tlocalhost\n{text}")
+        facts: dict[str, Any] = {"spec": self._first.model_dump(mode="json", by_alias=True), "changes": []}
+        facts["holders"] = net.holders
+        if self.membership is not None:
+            facts["changes"] = self.membership.changes
+            facts["holders"] = {**self.membership.holders_before, **net.holders}
         with open(ATTACH_FILE, "w") as file:
-            json.dump({"spec": self.spec.model_dump(mode="json", by_alias=True), "holders": holders}, file)
+            json.dump(facts, file)
+
+    async def settle_in(self, joining: Joining) -> None:
+        """Without a control plane: start what runs on a node that joins, and make its pods."""
+        node = joining.node.name
+        if self._weave is not None:
+            self._weave.add_alone(self._tasks, [self.places()[node]])
+            self._tasks.start_all()
+            await self._weave.ready(self._tasks)
+        await self._make_pods_of(node, asyncio.Semaphore(1))
+
+    async def clear_out(self, node: str) -> None:
+        """Without a control plane: end what runs on a node, and its pods."""
+        assert self._responder is not None
+        loop = asyncio.get_running_loop()
+        for plan in self.blueprint.pods:
+            if plan.node == node and plan.name in self._pods:
+                await ResponderPorts(self._responder).stop(self._pods[plan.name].title)
+                await loop.run_in_executor(self._workers, pods.delete, plan, self._runtimes[node])
+                del self._pods[plan.name]
+        await self._tasks.remove(node)
+        if self._weave is not None:
+            self._weave.left(self._tasks, node)
 
     def _network(self) -> ClusterNet:
         if self.net is None:
@@ -138,10 +193,30 @@ class Testbed:
         }
 
     def _apply_fabric(self) -> None:
-        net = self._network()
-        for host, state in self.blueprint.states.items():
-            for change in applier.apply(net.netns(host), state):
+        blueprint = self.blueprint
+        fabric = RunningFabric(blueprint.fabric, blueprint.view, self._network(), self.spec.proxy.backend)
+        for host in blueprint.states:
+            for change in fabric.bring(host, blueprint.view.nodes).changes:
                 log.info("%s: %s", host, change)
+        self.fabric = fabric
+
+    def _running_fabric(self) -> RunningFabric:
+        if self.fabric is None:
+            raise MininetesError("the fabric is not up")
+        return self.fabric
+
+    async def _start_agents_alone(self) -> None:
+        """Of the agents, those that need no control plane."""
+        if is_weave(self.blueprint.fabric):
+            seats = self._weave = WeaveSeats(self.spec, self._running_fabric())
+            seats.add_alone(self._tasks, self.places().values())
+            self._tasks.start_all()
+            await seats.ready(self._tasks)
+
+    @property
+    def tasks(self) -> AgentTasks:
+        """The agents of all nodes."""
+        return self.control_plane.tasks if self.control_plane is not None else self._tasks
 
     async def _make_pods(self) -> None:
         # One node's pods one after the other, so that addresses follow names; nodes side by side.
@@ -185,11 +260,10 @@ class Testbed:
 
     def drift(self) -> Mapping[str, list[Change]]:
         """What differs between the kernel and what underlay and fabric declared; hosts without drift are left out."""
-        net = self._network()
+        fabric = self._running_fabric()
         found = {}
-        for host, description in self.blueprint.underlay.hosts.items():
-            state = description.state().merged(self.blueprint.states.get(host, applier.NOTHING))
-            changes = applier.drift(net.netns(host), state)
+        for host, description in fabric.underlay.hosts.items():
+            changes = fabric.drift(host, description.state())
             if changes:
                 found[host] = changes
         return found
@@ -219,12 +293,15 @@ class Testbed:
     def basis(self) -> Basis:
         """What is to be expected of pairs: the description, and without a fabric the routes that people added."""
         blueprint, net = self.blueprint, self._network()
-        if blueprint.connects_nodes:
+        fabric = self._running_fabric()
+        plan = fabric.plan(fabric.members)
+        if blueprint.connects_nodes and not plan.apart:
             return Basis(connects_nodes=True)
         forwarding = [host for host in blueprint.underlay.hosts.values() if host.role in ("node", "router")]
         return Basis(
-            connects_nodes=False,
-            masquerades_to_nodes=blueprint.masquerades_to_nodes,
+            connects_nodes=blueprint.connects_nodes,
+            masquerades_to_nodes=blueprint.masquerades_to_nodes or plan.masquerades,
+            apart=plan.apart,
             hosts={str(each.address.ip): host.name for host in forwarding for each in host.interfaces if each.address},
             routes={host.name: applier.read(net.netns(host.name), {}).routes for host in forwarding},
         )
@@ -232,7 +309,9 @@ class Testbed:
     def status(self) -> dict[str, Any]:
         """What is there, as plain JSON: nodes with their addresses, pods with theirs, the rest of the underlay."""
         net = self._network()
-        subnets = {each.name: str(each.pod_subnet) for each in self.blueprint.view.nodes}
+        flat = self.blueprint.fabric.is_flat
+        nodes = self.blueprint.view.nodes
+        subnets = {each.name: str(self.spec.network.pods if flat else each.pod_subnet) for each in nodes}
         roles = {node.name: node.role for node in self.spec.nodes}
         hosts = [
             {
@@ -248,7 +327,7 @@ class Testbed:
         return {
             "name": self.spec.name,
             "underlay": self.spec.underlay_name,
-            "fabric": self.spec.fabric.name,
+            "fabric": self.spec.fabric.title,
             "cni": self.spec.cni,
             "readySeconds": self.ready_s,
             "hosts": hosts,
@@ -273,6 +352,7 @@ class Testbed:
             await asyncio.gather(self._preparing, return_exceptions=True)
         if self.control_plane is not None:
             await self.control_plane.close()
+        await self._tasks.close()
         await self.prober.close()
         if self._responder is not None:
             await self._responder.close()

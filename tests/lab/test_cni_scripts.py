@@ -816,6 +816,68 @@ def test_names_of_ranges_point_to_the_place_not_to_the_shell(node: Node) -> None
     assert "evil" not in box.sh("ls /run /")
 
 
+# --- configurations that come again -----------------------------------------------------------------------------------
+
+KNOWN = "/run/bash-bridge"
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_what_is_known_of_a_configuration_means_the_same_again(case: str) -> None:
+    configuration = merged(BRIDGE, SAME[case])
+    shapes = []
+    for forget in (True, False):
+        with Sandbox() as box:
+            node = Node(box)
+            box.netns("a", "web")
+            node.ok("ADD", "a", configuration)
+            if forget:
+                box.run("rm", "-rf", KNOWN)
+            shapes.append(shape(box, node.ok("ADD", "web", configuration)))
+            for name in ("a", "web"):
+                node.ok("DEL", name, configuration)
+            assert (box.links(), node.store(), node.nat()) == ({"cni0"}, [], [])
+    assert shapes[0] == shapes[1]
+
+
+def test_another_configuration_is_not_taken_for_the_known_one(node: Node) -> None:
+    """Of the same name and length, so that they meet in one file."""
+    box = node.sandbox
+    box.netns("a", "b", "c", "d")
+    other = merged(BRIDGE, {"ipam.ranges": [[{"subnet": "10.244.9.0/24"}]], "forceAddress": None, "bridge": "cni9"})
+    assert address(node.ok("ADD", "a")) == "10.244.1.2/24"
+    known = box.sh(f"cat {KNOWN}/*")
+    assert address(node.ok("ADD", "b", other)) == "10.244.9.2/24"
+    assert box.sh(f"cat {KNOWN}/*") == known
+    assert address(node.ok("ADD", "c")) == "10.244.1.3/24"
+    # found in another place, the address plugin may be another
+    assert node.ok("ADD", "d", CNI_PATH=f"/nowhere:{CNI_PATH}")
+    for name, configuration in (("a", BRIDGE), ("b", other), ("c", BRIDGE), ("d", BRIDGE)):
+        node.ok("DEL", name, configuration)
+    assert (box.links(), node.store()) == ({"cni0", "cni9"}, [])
+
+
+@pytest.mark.parametrize("spoil", ["chown 1 {0}/*", "touch -d 2001-01-01 {0}/*", "rm -r {0}; touch {0}"])
+def test_what_is_known_is_believed_only_when_it_is_ours_and_newer_than_the_scripts(node: Node, spoil: str) -> None:
+    box = node.sandbox
+    box.netns("a", "b")
+    node.ok("ADD", "a")
+    box.sh(f"echo 'touch /run/believed' >>$(echo {KNOWN}/*)")
+    box.sh(spoil.format(KNOWN))
+    assert address(node.ok("ADD", "b")) == "10.244.1.3/24"
+    assert "believed" not in box.sh("ls /run")
+
+
+@pytest.mark.parametrize("case", ["an address of no range", "an interface's name too long", "the node's own namespace"])
+def test_errors_where_the_configuration_is_known(node: Node, case: str) -> None:
+    node.sandbox.netns("a", "web")
+    changes, code, _ = ENVIRONMENT[case]
+    unknown = node.error("ADD", "web", **changes)
+    node.ok("ADD", "a")
+    known = node.error("ADD", "web", **changes)
+    assert (known, known["code"]) == (unknown, code)
+    assert node.store() == ["10.244.1.2"]
+
+
 # --- bridges that are there already -----------------------------------------------------------------------------------
 
 

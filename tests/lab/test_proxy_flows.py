@@ -121,10 +121,18 @@ def played(mode: Any, backend: str | None) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "backend"), [("iptables", "nft"), ("iptables", "legacy"), ("nftables", None), ("userspace", None)]
+    ("mode", "backend", "user_namespace"),
+    [
+        ("iptables", "nft", False),
+        ("iptables", "legacy", False),
+        ("nftables", None, False),
+        ("userspace", None, False),
+        ("iptables", "nft", True),
+        ("nftables", None, True),
+    ],
 )
-def test_every_flow_ends_as_the_table_says(mode: str, backend: str | None) -> None:
-    found = netbox.run(played, mode, backend)
+def test_every_flow_ends_as_the_table_says(mode: str, backend: str | None, user_namespace: bool) -> None:
+    found = netbox.run(played, mode, backend, user_namespace=user_namespace)
     assert len(found) == len(flows(mode))
     assert {flow: wrong for flow, wrong in found.items() if wrong} == {}
 

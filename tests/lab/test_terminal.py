@@ -119,12 +119,15 @@ def test_a_shell_has_its_prompt_its_jobs_and_its_exit_status(
         terminal.read_until(prompt)
         terminal.type("ip -o -4 address show dev eth0")
         terminal.read_until(rf"inet {address}/")
-        terminal.type("sleep 1000")
-        terminal.read_until("1000\r\n")
+        # it says when it has the terminal, for keys pressed before are the shell's; and it starts no processes, for a
+        # shell that is stopped just as it makes one by vfork stays stuck
+        terminal.type("""bash -c 'trap "echo a""gain" CONT; echo ru""ns; until read -t 0.05; do :; done'""")
+        terminal.read_until("runs")
         terminal.press(CTRL_Z)
-        terminal.read_until(r"\[1\]\+ +Stopped +sleep 1000")
+        terminal.read_until(r"\[1\]\+ +Stopped")
+        terminal.read_until(prompt)
         terminal.type("fg")
-        terminal.read_until("fg\r\nsleep 1000\r\n")
+        terminal.read_until("again")
         terminal.press(CTRL_C)
         terminal.read_until(prompt, within_s=5)
         terminal.type("echo status $?")
@@ -139,8 +142,11 @@ def test_a_shell_has_its_prompt_its_jobs_and_its_exit_status(
 def test_the_end_of_input_leaves_a_shell(traces: Traces, lab: RunningLab) -> None:
     with Terminal(traces, "shell", "--lab", lab.name, "node1") as terminal:
         terminal.read_until("@node1:")
+        terminal.type("false; echo do''ne $?")
+        terminal.read_until("done 1")
+        terminal.read_until("@node1:")
         terminal.type("false")
-        terminal.read_until("false\r\n")
+        terminal.read_until("@node1:")
         terminal.press(CTRL_D)
         assert terminal.status() == 1
 
@@ -149,6 +155,5 @@ def test_ctrl_c_ends_a_command_in_a_node(traces: Traces, lab: RunningLab) -> Non
     with Terminal(traces, "exec", "--lab", lab.name, "node1", "--", "ping", "192.168.1.12") as terminal:
         terminal.read_until("icmp_seq=2 ")
         terminal.press(CTRL_C)
-        assert terminal.status(within_s=5) == 0  # ping's own, which had answers
-        terminal.read_until("packets transmitted")
+        assert terminal.status(within_s=5) == 130
     assert lab.status()[0] == 0

@@ -13,11 +13,12 @@ import pytest
 
 from mininetes import parts
 from mininetes.errors import BadInput
-from mininetes.kernel.netstate import NetState
+from mininetes.kernel.netstate import Hop, NetState
 from mininetes.probes.vantage import Target, Vantage
 from mininetes.spec import describe
 from mininetes.testbed.blueprint import Blueprint, draw
 from mininetes.testbed.expectation import Basis, expect
+from mininetes.testbed.fabric import FabricView
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFLIST = {
@@ -74,6 +75,7 @@ def test_each_node_gets_a_cni_configuration_of_its_own() -> None:
     assert drawn().conf_values("node2") == {
         "POD_CIDR": "10.244.2.0/24",
         "POD_NETWORK": "10.244.0.0/16",
+        "POD_MTU": 1500,
         "NODE_NAME": "node2",
     }
 
@@ -100,17 +102,36 @@ def test_clients_outside_are_there_unless_there_shall_be_none() -> None:
 
 UNDERLAYS: dict[str, dict[str, Any]] = {
     "three_node": {"underlay": "three_node"},
+    "single_switch": {"underlay": "single_switch", "nodes": {"workers": 1}},
     "racks": {"underlay": {"name": "racks", "parameters": {"racks": 2}}, "nodes": {"workers": 3}},
     "leaf_spine": {
         "underlay": {"name": "leaf_spine", "parameters": {"leaves": 2, "spines": 2}},
         "nodes": {"workers": 3},
     },
 }
-FABRICS = ("none", "static")
+FABRICS: dict[str, Any] = {
+    "none": "none",
+    "static": "static",
+    "router": "router",
+    "host-gw": "host-gw",
+    "vxlan": "vxlan",
+    "vxlan-direct": {"name": "vxlan", "parameters": {"directRouting": True, "ipMasq": True, "mtu": 1400, "vni": 42}},
+}
 
 
 def as_json(state: NetState) -> dict[str, Any]:
+    tunnels = {
+        "links": [str(each) for each in sorted(state.links)],
+        "neighbours": [str(each) for each in sorted(state.neighbours)],
+        "fdb": [str(each) for each in sorted(state.fdb)],
+        "rules": [
+            f"{each.table}: {where} {rule}"
+            for each in sorted(state.chains)
+            for where, rule in (*each.jumps, *((each.name, rule) for rule in each.rules))
+        ],
+    }
     return {
+        **{kind: entries for kind, entries in tunnels.items() if entries},
         "up": sorted(state.up),
         "addresses": [f"{address} dev {device}" for device, address in sorted(state.addresses)],
         "routes": [str(route) for route in sorted(state.routes)],
@@ -121,8 +142,13 @@ def as_json(state: NetState) -> dict[str, Any]:
 @pytest.mark.parametrize("fabric", FABRICS)
 @pytest.mark.parametrize("underlay", UNDERLAYS)
 def test_plans_are_the_golden_ones(underlay: str, fabric: str, golden: Callable[[str, Any], None]) -> None:
-    blueprint = drawn(**UNDERLAYS[underlay], fabric=fabric, outside={"clients": 1})
-    golden(f"plan-{fabric}-{underlay}", {host: as_json(state) for host, state in blueprint.states.items()})
+    plan = drawn(**UNDERLAYS[underlay], fabric=FABRICS[fabric], outside={"clients": 1}).plan
+    found: dict[str, Any] = {host: as_json(state) for host, state in sorted(plan.states.items())}
+    if plan.pod_mtu != 1500 or plan.annotations:
+        found = {"": {"pod_mtu": plan.pod_mtu, "apart": sorted(plan.apart)}, **found}
+    for node, files in plan.files.items():
+        found[node] |= {"files": dict(files), "annotations": dict(plan.annotations[node])}
+    golden(f"plan-{fabric}-{underlay}", found)
 
 
 def test_every_golden_plan_belongs_to_a_case() -> None:
@@ -139,23 +165,62 @@ def test_static_routes_lead_from_every_node_to_every_other_nodes_pods() -> None:
     assert states["gw"].routes == frozenset()
 
 
+@pytest.mark.parametrize("fabric", ["static", "router", "host-gw", "vxlan", "vxlan-direct"])
 @pytest.mark.parametrize("underlay", UNDERLAYS)
-def test_with_static_routes_pods_of_every_node_find_all_others(underlay: str) -> None:
-    """Walks the routes of underlay and fabric together, from each node to each pod subnet."""
-    blueprint = drawn(**UNDERLAYS[underlay])
-    states = {h: host.state().merged(blueprint.states[h]) for h, host in blueprint.underlay.hosts.items()}
-    for source in blueprint.view.nodes:
-        for target in blueprint.view.nodes:
+def test_pods_of_every_node_find_all_others_but_those_that_the_plan_sets_apart(underlay: str, fabric: str) -> None:
+    """Walks the routes of underlay and fabric together, from each node to each pod subnet, through tunnels too."""
+    blueprint = drawn(**UNDERLAYS[underlay], fabric=FABRICS[fabric])
+    plan, view = blueprint.plan, blueprint.view
+    states = {h: host.state().merged(plan.state(h)) for h, host in blueprint.underlay.hosts.items()}
+    apart = set()
+    for source in view.nodes:
+        for target in view.nodes:
             at, steps = source.name, 0
-            while at != target.name:
+            while at != target.name and steps < 6:
                 fitting = [r for r in states[at].routes if target.pod_subnet.subnet_of(r.destination)]
-                best = max(fitting, key=lambda route: route.destination.prefixlen)
-                gateway = best.hops[-1].gateway
-                assert gateway is not None
-                host = blueprint.underlay.at(gateway)
-                assert host is not None
+                if not fitting:
+                    break
+                hop = max(fitting, key=lambda route: route.destination.prefixlen).hops[-1]
+                if hop.onlink:
+                    at = tunnel_end(states[at], hop, view)
+                    continue
+                assert hop.gateway is not None
+                host = blueprint.underlay.at(hop.gateway)
+                if host is None or host.role == "client":
+                    break
                 at, steps = host.name, steps + 1
-                assert steps < 6, f"a circle from {source.name} to {target.name}"
+            if at != target.name:
+                apart.add((source.name, target.name))
+    assert apart == plan.apart
+    assert bool(apart) == (fabric == "host-gw" and underlay in ("racks", "leaf_spine"))
+
+
+def tunnel_end(state: NetState, hop: Hop, view: FabricView) -> str:
+    """The node to which a frame for this hop is sent: by its MAC, and where that is said to be."""
+    (mac,) = [each.mac for each in state.neighbours if (each.device, each.address) == (hop.device, hop.gateway)]
+    (remote,) = [each.remote for each in state.fdb if (each.device, each.mac) == (hop.device, mac)]
+    return next(node.name for node in view.nodes if node.address == remote)
+
+
+def test_a_router_sends_no_redirects_where_it_has_routes() -> None:
+    states = drawn(fabric="router").states
+    assert states["gw"].sysctls == {f"ipv4/conf/{each}/send_redirects": "0" for each in ("all", "eth0", "outside1",
+                                                                                          "outside2")}  # fmt: skip
+    assert "node1" not in states
+
+
+def test_a_fabrics_mtu_is_that_of_its_pods_configuration() -> None:
+    assert drawn(fabric="vxlan").conf_values("node1")["POD_MTU"] == 1450
+    blueprint = drawn(fabric={"name": "vxlan", "parameters": {"mtu": 1400}})
+    assert blueprint.conf_values("node1")["POD_MTU"] == 1350
+    assert {link.mtu for link in blueprint.states["node1"].links} == {1350}
+
+
+def test_an_outside_program_is_given_the_mtu_and_plans_nothing() -> None:
+    blueprint = drawn(fabric={"exec": ["/bin/true", "--flag"], "parameters": {"mtu": 1400}})
+    assert blueprint.conf_values("node1")["POD_MTU"] == 1400
+    assert [state for state in blueprint.states.values() if state != NetState()] == []
+    assert (blueprint.connects_nodes, blueprint.fabric.agent) == (True, "true")
 
 
 def test_no_fabric_declares_nothing() -> None:
@@ -206,6 +271,14 @@ def test_no_fabric_is_given_as_the_reason_where_nothing_is_expected() -> None:
     assert found.reason == "no fabric between the nodes"
 
 
+def test_nodes_that_a_fabric_sets_apart_are_not_expected_to_reach_each_others_pods() -> None:
+    basis = Basis(True, apart=frozenset({("node1", "node2"), ("node2", "node1")}))
+    found = expect(place("pod", "node1"), place("pod", "node2"), basis)
+    assert (found.reached, found.reason) == (False, "the fabric does not connect these nodes")
+    assert expect(place("pod", "node1"), place("pod", "node3"), basis).reached
+    assert expect(place("node", "node1"), place("node", "node2"), basis).reached
+
+
 @pytest.mark.parametrize(
     ("options", "masquerades"),
     [
@@ -230,7 +303,7 @@ def test_whether_pods_packets_leave_as_their_nodes(plugins: Path, options: dict[
     ("spec", "words"),
     [
         ({"underlay": "nope"}, ["underlay", "'nope'", "leaf_spine, racks, single_switch, three_node"]),
-        ({"fabric": "nope"}, ["fabric", "'nope'", "none, static"]),
+        ({"fabric": "nope"}, ["fabric", "'nope'", "host-gw, none, router, static, vxlan"]),
         ({"cni": "nope"}, ["cni", "'nope'", "test.conflist"]),
         (
             {"underlay": {"name": "racks", "parameters": {"rcks": 2}}},
@@ -246,6 +319,18 @@ def test_whether_pods_packets_leave_as_their_nodes(plugins: Path, options: dict[
         ({"underlay": {"name": "racks", "parameters": {"bw": "fast"}}}, ["bw", "'fast'", "Mbit/s"]),
         ({"underlay": "three_node", "nodes": {"workers": 3}}, ["three_node", "4", "single_switch"]),
         ({"fabric": {"name": "static", "parameters": {"x": 1}}}, ["spec.fabric.parameters", "x", "none"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"vnii": 1}}}, ["spec.fabric.parameters.vnii", "unknown", "vni"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"vni": "1"}}}, ["parameters.vni: '1'", "whole number"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"vni": True}}}, ["parameters.vni: True", "whole number"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"vni": 0}}}, ["parameters.vni: 0", "from 1 to 9999999"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"vni": 16777215}}}, ["parameters.vni: 16777215", "9999999"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"port": 65536}}}, ["parameters.port: 65536", "65535"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"mtu": 625}}}, ["parameters.mtu: 625", "from 626 to 1500"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"mtu": 1501}}}, ["parameters.mtu: 1501", "from 626 to 1500"]),
+        ({"fabric": {"name": "vxlan", "parameters": {"ipMasq": "yes"}}}, ["parameters.ipMasq: 'yes'", "true or false"]),
+        ({"fabric": {"exec": ["/bin/true"], "parameters": {"mtu": 500}}}, ["MTU of pods", "500", "576 to 1500"]),
+        ({"fabric": {"exec": ["/bin/true"], "parameters": {"vni": 5}}}, ["parameters.vni", "unknown", "mtu"]),
+        ({"fabric": {"exec": ["/no/such/program"]}}, ["spec.fabric.exec: '/no/such/program'", "executed"]),
         ({"nodes": [{"name": "gw"}]}, ["spec.nodes", "'gw'", "name"]),
         ({"nodes": [{"name": "s1"}]}, ["spec.nodes", "'s1'", "name"]),
         ({"nodes": [{"name": "client1"}]}, ["spec.nodes", "'client1'", "name"]),

@@ -18,7 +18,6 @@ from mininetes.agents.kubelet.environment import (
     hostname,
     hosts_file,
     references,
-    resolv_conf,
 )
 
 AROUND = Surroundings(node="node1", node_address="192.168.1.11", pod_address="10.244.1.2", service_host="10.96.0.1")
@@ -124,20 +123,6 @@ def test_references_are_found_everywhere() -> None:
     volumes = [{"name": "v", "configMap": {"name": "three"}}, {"name": "w", "secret": {"secretName": "four"}}]
     found = references(pod(first, initContainers=[second], volumes=volumes))
     assert found == {("configmaps", "one"), ("secrets", "two"), ("configmaps", "three"), ("secrets", "four")}
-
-
-def test_resolv_conf_by_policy() -> None:
-    nodes = "nameserver 1.1.1.1\nsearch example.org\noptions edns0\n"
-    assert resolv_conf(pod(), "10.96.0.10", "cluster.local", nodes) == (
-        "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
-    )
-    expected = "search example.org\nnameserver 1.1.1.1\noptions edns0\n"
-    assert resolv_conf(pod(dnsPolicy="Default"), "10.96.0.10", "cluster.local", nodes) == expected
-    assert resolv_conf(pod(hostNetwork=True), "10.96.0.10", "cluster.local", nodes) == expected
-    own = {"nameservers": ["9.9.9.9"], "searches": ["x.y"], "options": [{"name": "ndots", "value": "2"}, {"name": "a"}]}
-    assert resolv_conf(pod(dnsPolicy="None", dnsConfig=own), "10.96.0.10", "cluster.local", nodes) == (
-        "search x.y\nnameserver 9.9.9.9\noptions ndots:2 a\n"
-    )
 
 
 def test_hosts_and_hostname() -> None:

@@ -64,7 +64,7 @@ def test_an_added_endpoint_touches_only_the_chains_of_its_service() -> None:
 def test_a_removed_service_takes_its_chains_along() -> None:
     text, _ = difference_text(iptables(), iptables(service(), endpoint_slice(ONE)))
     removed = [line for line in text.splitlines() if line.startswith("-X")]
-    assert [line[:12] for line in removed] == ["-X KUBE-SVC-", "-X KUBE-SEP-"]
+    assert [line[:12] for line in removed] == ["-X KUBE-SEP-", "-X KUBE-SVC-"]
     lines = text.splitlines()
     assert all(lines.index(f":{line[3:]} - [0:0]") < lines.index(line) for line in removed)
 
@@ -121,6 +121,24 @@ def test_only_what_is_a_proxys_is_found() -> None:
     }
     assert found.jumps == (("nat", "OUTPUT", "-m comment --comment x -j KUBE-SERVICES"),
                            ("nat", "OUTPUT", "-j KUBE-PORTALS-HOST"))  # fmt: skip
+
+
+GUARDED = """\
+*filter
+:INPUT ACCEPT [0:0]
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -j DROP
+COMMIT
+"""
+
+
+def test_the_localhost_guard_goes_along_unless_a_kubelet_has_it_too() -> None:
+    lines = whole_text(NOTHING, parse(GUARDED)).splitlines()
+    assert "-D INPUT -j KUBE-FIREWALL" in lines
+    assert "-X KUBE-FIREWALL" in lines
+    for kubelets in (":KUBE-KUBELET-CANARY - [0:0]", "-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP"):
+        assert parse(GUARDED.replace("-A INPUT", f"{kubelets}\n-A INPUT")).chains == frozenset()
 
 
 def test_a_whole_text_replaces_whatever_is_there_and_leaves_others_alone() -> None:

@@ -11,6 +11,7 @@ from proxy_objects import endpoint, traffic
 from mininetes.agents.kubeproxy.balancing import RoundRobin
 from mininetes.agents.kubeproxy.health import CheckedService, Health, checked_services
 from mininetes.agents.kubeproxy.metrics import Histogram, Metrics
+from mininetes.agents.kubeproxy.view import NodeView, PortGroup
 
 ANY: Any = None
 
@@ -55,7 +56,8 @@ def test_a_health_check_node_port_counts_the_ready_endpoints_here() -> None:
     ends = (endpoint(1), endpoint(2), endpoint(3, state="terminating"), endpoint(1, "node2"))
     checked = traffic(*ends, health_check_node_port=32000)
     other = traffic(*ends)
-    assert checked_services((other, checked), "node1") == {32000: CheckedService("default", "web", 32000, 2)}
+    view = NodeView("node1", "192.168.1.11", groups=(PortGroup((other,), 4), PortGroup((checked, checked), 8)))
+    assert checked_services(view) == {32000: CheckedService("default", "web", 32000, 2)}
 
 
 def test_a_histogram_counts_by_upper_bounds() -> None:

@@ -18,6 +18,7 @@ PARTS = Path(__file__).parents[2] / "proxy_rules"
 HERE = {"addresses": ["10.244.1.5"], "nodeName": "node1"}
 FAR = {"addresses": ["10.244.2.5"], "nodeName": "node2"}
 LB = {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}, {"ip": "198.51.100.2"}]}}
+ABSTRACT = {"collections.abc"}
 NODE_PORT = [{"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}]
 
 
@@ -74,7 +75,16 @@ def test_modes_are_pure_and_use_the_engine_only_through_its_api(mode: str) -> No
             imported |= {alias.name for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
             imported.add(statement.module or "")
-    assert imported <= {"__future__", "mininetes.api", "dataclasses", "typing", "hashlib", "base64"}
+    assert imported <= {
+        "__future__",
+        "mininetes.api",
+        "dataclasses",
+        "typing",
+        "hashlib",
+        "base64",
+        "itertools",
+        *ABSTRACT,
+    }
     assert parts.load("proxy", mode).__doc__
 
 
@@ -248,7 +258,7 @@ def test_ipvs_serves_node_ports_at_every_local_address_and_binds_them_nowhere() 
 
 def test_ipvs_goes_by_its_scheduler() -> None:
     made = ipvs(service(), endpoint_slice(HERE), ipvs={"scheduler": "mh"})
-    assert made.ipvsadm_text().splitlines()[0] == "-A -t 10.96.0.50:80 -s mh -b flag-1"
+    assert made.ipvsadm_text().splitlines()[0] == "-A -t 10.96.0.50:80 -s mh -b mh-port"
     assert next(iter(ipvs(service(), ipvs={"scheduler": "lc"}).servers)).scheduler == "lc"
 
 

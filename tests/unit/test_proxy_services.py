@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
-from proxy_objects import NODE, endpoint_slice, service, view
+from proxy_objects import NODE, endpoint_slice, service, traffic, view
 
 from mininetes.agents.kubeproxy.configuration import kube_proxy_config
+from mininetes.agents.kubeproxy.port_groups import PortGroups
 from mininetes.agents.kubeproxy.services import endpoints_by_port, service_ports
 from mininetes.agents.kubeproxy.view_builder import Catalogue, NodeFacts, ViewBuilder, node_facts
 from mininetes.errors import BadInput
@@ -203,6 +205,24 @@ def test_a_slice_that_moves_to_another_service_changes_both() -> None:
     assert set(builder.refresh()) == {"default/near", "default/web"}
     near, web = builder.view().ports
     assert (len(near.endpoints), len(web.endpoints)) == (0, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_hold_all_ports_in_order_and_change_only_where_something_did(seed: int) -> None:
+    choose, groups, there = random.Random(seed), PortGroups(), {}
+    for _ in range(3000):
+        key = f"default/s{choose.randint(0, 900)}"
+        there[key] = (traffic(service=key),) if choose.random() < 0.7 else ()
+        groups.put(key, there[key])
+    in_order = [each for key in sorted(there) for each in there[key]]
+    assert [each for group in groups.groups() for each in group.ports] == in_order
+    before = groups.groups()
+    assert all(one is other for one, other in zip(before, groups.groups(), strict=True))
+    groups.put("default/s5", (traffic(service="default/s5"),))
+    assert sum(group not in before for group in groups.groups()) == 1
+    for key in there:
+        groups.put(key, ())
+    assert groups.groups() == ()
 
 
 def test_a_service_that_cannot_be_proxied_is_told_and_the_others_go_on() -> None:

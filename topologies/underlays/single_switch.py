@@ -35,6 +35,7 @@ class SingleSwitch(Topo):
         net = ip_network(network)
         route = {"defaultRoute": f"via {net[1]}"} if gateway else {}
         shape = {key: value for key, value in (("bw", bw), ("delay", delay), ("loss", loss)) if value is not None}
+        self.shape, self.gateway = shape, gateway
         self.addSwitch("s1")
         for number, name in enumerate(names, start=1):
             self.addHost(name, role="node", ip=f"{net[10 + number]}/{net.prefixlen}", **route)
@@ -42,6 +43,12 @@ class SingleSwitch(Topo):
         if gateway:
             self.addHost("gw", role="router", ip=f"{net[1]}/{net.prefixlen}")
             self.addLink("gw", "s1", intfName1="eth0")
+
+    def place(self, number, network):
+        """Where node ``number`` is plugged in when it joins later: switch, and options of host and link."""
+        net = ip_network(network)
+        route = {"defaultRoute": f"via {net[1]}"} if self.gateway else {}
+        return {"switch": "s1", "host": {"ip": f"{net[10 + number]}/{net.prefixlen}", **route}, "link": self.shape}
 
 
 topos = {"single_switch": SingleSwitch}

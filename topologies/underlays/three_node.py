@@ -30,6 +30,7 @@ class ThreeNode(Topo):
             raise ValueError(f"three_node has three nodes, not {len(nodes)}: single_switch takes any number")
         net = ip_network(network)
         route = {"defaultRoute": f"via {net[1]}"} if gateway else {}
+        self.gateway = gateway
         self.addSwitch("s1")
         for number, name in enumerate(nodes, start=1):
             self.addHost(name, role="node", ip=f"{net[10 + number]}/{net.prefixlen}", **route)
@@ -37,6 +38,12 @@ class ThreeNode(Topo):
         if gateway:
             self.addHost("gw", role="router", ip=f"{net[1]}/{net.prefixlen}")
             self.addLink("gw", "s1", intfName1="eth0")
+
+    def place(self, number, network):
+        """Where node ``number`` is plugged in when it joins later: switch, and options of host and link."""
+        net = ip_network(network)
+        route = {"defaultRoute": f"via {net[1]}"} if self.gateway else {}
+        return {"switch": "s1", "host": {"ip": f"{net[10 + number]}/{net.prefixlen}", **route}, "link": {}}
 
 
 topos = {"three_node": ThreeNode}

@@ -89,15 +89,21 @@ def first_of(folder: str) -> NetworkConfiguration:
     return NetworkConfiguration.parse(read_text(files[0], source), source)
 
 
-def fill_in(text: str, values: Mapping[str, str], source: str) -> str:
-    """Replace ``$NAME`` placeholders in the strings of a JSON template. Raises BadInput for an unknown one."""
+def fill_in(text: str, values: Mapping[str, str | int], source: str) -> str:
+    """Replace ``$NAME`` placeholders in the strings of a JSON template. Raises BadInput for an unknown one.
+
+    A string that is nothing but a placeholder whose value is a number becomes that number.
+    """
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: walk(each) for key, each in value.items()}
         if isinstance(value, list):
             return [walk(each) for each in value]
-        return Template(value).substitute(values) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        alone = values.get(value[1:]) if value.startswith("$") else None
+        return alone if isinstance(alone, int) else Template(value).substitute(values)
 
     try:
         content = json.loads(text)

@@ -14,7 +14,12 @@ from mininetes.lab.filesystem import node_path
 REFERENCE_PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bin"))
 """Where distributions put the reference plugins; first found, first used."""
 
-EXAMPLE_VALUES = {"POD_CIDR": "10.244.1.0/24", "POD_NETWORK": "10.244.0.0/16", "NODE_NAME": "node1"}
+EXAMPLE_VALUES: Mapping[str, str | int] = {
+    "POD_CIDR": "10.244.1.0/24",
+    "POD_NETWORK": "10.244.0.0/16",
+    "POD_MTU": 1500,
+    "NODE_NAME": "node1",
+}
 
 
 def find_plugins(script_folders: Iterable[Path]) -> dict[str, Path]:
@@ -41,7 +46,7 @@ def check(template: Path, plugins: Mapping[str, Path]) -> NetworkConfiguration:
     return configuration
 
 
-def install(node: str, template: Path, values: Mapping[str, str], plugins: Mapping[str, Path]) -> None:
+def install(node: str, template: Path, values: Mapping[str, str | int], plugins: Mapping[str, Path]) -> None:
     """Give a node its bin dir and its configuration as /etc/cni/net.d/10-NAME. May be called again."""
     bin_dir = Path(node_path(node, BIN_DIR))
     for name, path in plugins.items():

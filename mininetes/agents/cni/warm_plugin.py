@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from mininetes.kernel.processes import Completed, Namespaces, ProcessFailed, start
+from mininetes.kernel.processes import Completed, Namespaces, ProcessFailed, reap, start
 
 OFFER = "MININETES_SERVE"
 _HEAD_BYTES = 4096
@@ -116,6 +116,7 @@ class WarmPlugin:
             stderr=self._stderr,
             bufsize=0,
         )
+        reap(self._process)
         return self._process
 
     def _read(self, process: subprocess.Popen[bytes], timeout_s: float) -> bytes:

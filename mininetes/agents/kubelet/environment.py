@@ -12,7 +12,6 @@ from mininetes.agents.kubelet.pod_spec import Pod, containers, init_containers, 
 from mininetes.errors import MininetesError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-SEARCH_DOMAINS = ("{namespace}.svc.{domain}", "svc.{domain}", "{domain}")
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()$]*)\))")
 _KEYED_FIELD = re.compile(r"metadata\.(annotations|labels)\['(.+)'\]")
 
@@ -128,37 +127,6 @@ def hosts_file(pod: Pod, address: str, node: str, domain: str) -> str:
         lines += ["", "# Entries added by HostAliases."]
         lines += ["\t".join([each["ip"], *(each.get("hostnames") or [])]) for each in aliases]
     return "\n".join(lines) + "\n"
-
-
-def resolv_conf(pod: Pod, dns: str, domain: str, nodes: str) -> str:
-    """/etc/resolv.conf of a pod by its dnsPolicy. ``nodes`` is the content of its node's."""
-    policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
-    if policy == "ClusterFirst" and is_host_network(pod):
-        policy = "Default"
-    servers: list[str] = []
-    searches: list[str] = []
-    options: dict[str, str | None] = {}
-    if policy in ("ClusterFirst", "ClusterFirstWithHostNet") and dns:
-        servers = [dns]
-        searches = [each.format(namespace=pod["metadata"]["namespace"], domain=domain) for each in SEARCH_DOMAINS]
-        options = {"ndots": "5"}
-    elif policy != "None":
-        for words in (line.split() for line in nodes.splitlines()):
-            if words[:1] == ["nameserver"]:
-                servers += words[1:2]
-            elif words[:1] == ["search"]:
-                searches = words[1:]
-            elif words[:1] == ["options"]:
-                options = {name: value or None for name, _, value in (word.partition(":") for word in words[1:])}
-    asked = pod["spec"].get("dnsConfig") or {}
-    servers = list(dict.fromkeys([*servers, *(asked.get("nameservers") or [])]))
-    searches = list(dict.fromkeys([*searches, *(asked.get("searches") or [])]))
-    options |= {each["name"]: each.get("value") for each in asked.get("options") or []}
-    lines = [f"search {' '.join(searches)}"] if searches else []
-    lines += [f"nameserver {each}" for each in servers]
-    if options:
-        lines.append("options " + " ".join(n if v is None else f"{n}:{v}" for n, v in options.items()))
-    return "".join(line + "\n" for line in lines)
 
 
 def _variables_of(name: str, address: str, ports: Sequence[Mapping[str, Any]]) -> dict[str, str]:

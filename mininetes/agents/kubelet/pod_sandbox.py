@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mininetes.agents.cni.runtime import Attachment
+from mininetes.agents.dns.resolv_conf import resolv_conf
 from mininetes.agents.kubelet import checkpoint, sandbox, volumes
 from mininetes.agents.kubelet.checkpoint import SandboxRecord
 from mininetes.agents.kubelet.context import Context
-from mininetes.agents.kubelet.environment import hostname, hosts_file, resolv_conf
+from mininetes.agents.kubelet.environment import hostname, hosts_file
 from mininetes.agents.kubelet.pod_spec import (
     Pod,
     containers,
@@ -155,7 +156,8 @@ class PodSandbox:
                 nodes = file.read()
         except OSError:
             nodes = ""
-        texts = {"resolv.conf": resolv_conf(self._pod, options.cluster_dns, options.cluster_domain, nodes)}
+        resolver = resolv_conf(self._pod, cluster_dns=options.cluster_dns, domain=options.cluster_domain, node=nodes)
+        texts = {"resolv.conf": resolver}
         if not is_host_network(self._pod):
             address = self.record.address
             texts["hosts"] = hosts_file(self._pod, address, context.node, options.cluster_domain)

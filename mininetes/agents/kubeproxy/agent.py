@@ -159,12 +159,14 @@ class KubeProxy(Agent):
                 await asyncio.wait_for(self._changed.wait(), wait_s)
             await asyncio.sleep(max(0.0, last + self._pause_s - loop.time()))
             self._changed.clear()
+            triggers, self._triggers = self._triggers, []
             whole, self._whole = self._whole or loop.time() >= next_whole, False
             last = loop.time()
             try:
                 synced = await self.keeper.sync(whole=whole)
             except Exception as failed:
                 self._failed(failed, retry_s)
+                self._triggers = triggers + self._triggers
                 self._whole = True
                 self._changed.set()
                 await asyncio.sleep(retry_s)
@@ -173,7 +175,7 @@ class KubeProxy(Agent):
             retry_s, tidy = _FIRST_RETRY_S, synced.tidy
             if synced.whole:
                 next_whole = loop.time() + max(self._period_s, synced.took_s / _SHARE_OF_WHOLE_SYNCS)
-            await self._in_force(synced)
+            await self._in_force(synced, triggers)
 
     def _failed(self, failed: Exception, retry_s: float) -> None:
         values: dict[str, Any] = {"err": failed, "retryAfter": f"{retry_s:g}s"}
@@ -183,21 +185,25 @@ class KubeProxy(Agent):
             values["kind"] = type(failed).__name__
         self.log.error("Failed to execute sync of proxy rules", **values)
 
-    async def _in_force(self, synced: Synced) -> None:
-        """The rules are in the kernel: say so where it shows."""
+    async def _in_force(self, synced: Synced, triggers: list[float]) -> None:
+        """The rules are in the kernel: say so where it shows. ``triggers``: when the changes in them were made."""
         if not self._changed.is_set():
             self.health.updated()
         now = time.time()
-        triggers, self._triggers = self._triggers, []
         for each in triggers:
             self.metrics.programming_s.observe(max(0.0, now - each))
-        await self._health_ports.set_services(checked_services(synced.view.ports, self.place.node))
+        await self._health_ports.set_services(checked_services(synced.view))
 
     async def _watch_for_flushes(self) -> None:
         """Write everything anew when somebody flushed the rules: their canary is gone then."""
         while True:
             await asyncio.sleep(self._period_s)
-            if self.metrics.last_synced and not await self.keeper.intact():
+            try:
+                intact = not self.metrics.last_synced or await self.keeper.intact()
+            except (MininetesError, OSError) as failed:
+                self.log.error("Failed to look for the canary", err=failed)
+                continue
+            if not intact:
                 self.log.info("Rules were flushed: writing all of them", v=1, mode=self.mode)
                 self._whole = True
                 self._queue()

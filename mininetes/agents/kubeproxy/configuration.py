@@ -170,11 +170,12 @@ def kube_proxy_config(values: Mapping[str, Any], *, place: str = "spec.proxy.con
         config = KubeProxyConfig.model_validate(_without_defaults(values))
     except ValidationError as wrong:
         raise _say(wrong.errors()[0], place) from None
-    for mode, field in (("BridgeInterface", "bridgeInterface"), ("InterfaceNamePrefix", "interfaceNamePrefix")):
-        name = {"BridgeInterface": config.detect_local.bridge_interface}.get(
-            mode, config.detect_local.interface_name_prefix
-        )
-        if config.detect_local_mode == mode and not name:
+    local, mode = config.detect_local, config.detect_local_mode
+    for wanted, field, name in (
+        ("BridgeInterface", "bridgeInterface", local.bridge_interface),
+        ("InterfaceNamePrefix", "interfaceNamePrefix", local.interface_name_prefix),
+    ):
+        if mode == wanted and not name:
             raise BadInput(f"{place}.detectLocal.{field}", None, f"needed with detectLocalMode {mode}")
     return config
 

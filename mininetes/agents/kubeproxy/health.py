@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from mininetes.agents.kubeproxy.metrics import Metrics
-from mininetes.agents.kubeproxy.view import PortTraffic
+from mininetes.agents.kubeproxy.view import NodeView, PortGroup, once
 from mininetes.agents.serving import Handler, HttpPort
 from mininetes.errors import MininetesError
 
@@ -103,10 +103,19 @@ class CheckedService:
     local_endpoints: int
 
 
-def checked_services(ports: tuple[PortTraffic, ...], node: str) -> dict[int, CheckedService]:
-    """The services with a health-check node port, by that port; of several service ports the first counts."""
+def checked_services(view: NodeView) -> dict[int, CheckedService]:
+    """The services with a health-check node port, by that port."""
     found: dict[int, CheckedService] = {}
-    for traffic in ports:
+    for group in view.groups:
+        found.update(_checked(group, view.node))
+    return found
+
+
+@once
+def _checked(group: PortGroup, node: str) -> dict[int, CheckedService]:
+    """Those of a group; of several ports of a service the first counts."""
+    found: dict[int, CheckedService] = {}
+    for traffic in group.ports:
         port = traffic.port
         if port.health_check_node_port and port.health_check_node_port not in found:
             found[port.health_check_node_port] = CheckedService(

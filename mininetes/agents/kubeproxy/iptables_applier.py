@@ -11,6 +11,7 @@ from mininetes.agents.kubeproxy.iptables_state import (
     Saved,
     difference_text,
     parse,
+    repeated_text,
     whole_text,
 )
 from mininetes.agents.kubeproxy.restoring import Backend, NodeTools, RestoreFailed
@@ -29,6 +30,7 @@ class IptablesApplier:
 
     def __init__(self, tools: NodeTools) -> None:
         self._tools = tools
+        self._argv = (tools.iptables("restore"), "--noflush", "-w", "5")
 
     def whole(self, new: IptablesRuleset, old: IptablesRuleset | None = None, *, certain: bool = False) -> int:
         """Write everything, and take away what is a proxy's and not in ``new``. Returns how many chains were written.
@@ -36,10 +38,21 @@ class IptablesApplier:
         ``old`` is what was in force before, so that a refused text leaves all of it in force; when
         that is ``certain``, the kernel is not asked which chains there are. Raises RestoreFailed.
         """
-        there = saved(self._tools) if old is None or not certain else self._as_known(old)
-        self._restore(whole_text(new, there), old)
+        if not (old is not None and certain and self._repeated(new, old)):
+            self._restore(whole_text(new, saved(self._tools)), old)
         self._make_canaries()
         return len(new.chains)
+
+    def _repeated(self, new: IptablesRuleset, old: IptablesRuleset) -> bool:
+        """Write everything, supposing that the jumps are there; False, and nothing written, when they are not."""
+        text = repeated_text(new, old)
+        if not text:
+            return False
+        try:
+            self._tools.restore(self._argv, text)
+        except RestoreFailed:
+            return False
+        return True
 
     def difference(self, new: IptablesRuleset, old: IptablesRuleset) -> int:
         """Write what changed since ``old``. Returns how many chains that were. Raises RestoreFailed."""
@@ -49,29 +62,17 @@ class IptablesApplier:
         return touched
 
     def _restore(self, text: str, old: IptablesRuleset | None) -> None:
-        argv = [self._tools.iptables("restore"), "--noflush", "-w", "5"]
         try:
-            self._tools.restore(argv, text)
+            self._tools.restore(self._argv, text)
         except RestoreFailed:
             if old is not None:
                 # tables are separate transactions: those before the refused one have changed already
-                self._tools.restore(argv, whole_text(old, saved(self._tools)))
+                self._tools.restore(self._argv, whole_text(old, saved(self._tools)))
             raise
-
-    def _as_known(self, old: IptablesRuleset) -> Saved:
-        """The chains that we wrote, and the jumps that are there: iptables-nft need not read the rest for that."""
-        if not self._tools.is_nft:
-            return saved(self._tools)
-        program = self._tools.iptables()
-        jumps: list[tuple[str, str, str]] = []
-        for table, chain in sorted({(jump.table, jump.chain) for jump in old.jumps}):
-            said = self._tools.run(program, "-w", "5", "-t", table, "-S", chain).stdout
-            jumps += parse(f"*{table}\n{said}").jumps
-        return Saved(frozenset(old.chains) - old.shared, tuple(jumps))
 
     def _make_canaries(self) -> None:
         text = "".join(f"*{table}\n:{CANARY} - [0:0]\nCOMMIT\n" for table in CANARY_TABLES if table == "mangle")
-        self._tools.restore([self._tools.iptables("restore"), "--noflush", "-w", "5"], text)
+        self._tools.restore(self._argv, text)
 
     def intact(self) -> bool:
         """Whether nobody flushed the tables: every canary chain is still there."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mininetes.agents.kubeproxy.rulesets import Chain, IptablesRuleset, Jump, restore_text
 
 _NOT_OURS = frozenset({"KUBE-KUBELET-CANARY", "KUBE-FIREWALL", "KUBE-MARK-DROP", "KUBE-HOSTPORTS", "KUBE-HP"})
 """Chains with our prefix that are the kubelet's, or that it may have as well."""
+
+GUARD = "KUBE-FIREWALL"
+"""The kubelet's chain, to which the proxy adds a rule; it is the proxy's alone where there is no iptables kubelet."""
+_GUARDS, _KUBELETS = "block incoming localnet connections", "KUBE-KUBELET-CANARY"
 
 CANARY = "KUBE-PROXY-CANARY"
 CANARY_TABLES = ("mangle", "nat", "filter")
@@ -43,18 +46,25 @@ def target_of(rule: str) -> str:
 def parse(text: str) -> Saved:
     """Read what iptables-save printed."""
     chains, jumps, table = set(), [], ""
+    every: set[str] = set()
+    guards: list[str] = []
     for line in text.splitlines():
         if line.startswith("*"):
             table = line[1:].strip()
         elif line.startswith(":"):
             name = line[1:].split()[0]
+            every.add(name)
             if is_ours(name):
                 chains.add((table, name))
+        elif line.startswith(f"-A {GUARD} "):
+            guards.append(line)
         elif line.startswith("-A "):
             _, chain, rule = line.split(" ", 2)
             target = target_of(" " + rule)
             if target.startswith("KUBE-") and not chain.startswith("KUBE-"):
                 jumps.append((table, chain, rule))
+    if GUARD in every and _KUBELETS not in every and all(_GUARDS in rule for rule in guards):
+        chains.add(("filter", GUARD))
     return Saved(frozenset(chains), tuple(jumps))
 
 
@@ -65,7 +75,7 @@ def whole_text(new: IptablesRuleset, there: Saved) -> str:
     edits: dict[str, list[str]] = {}
     for table, chain, rule in there.jumps:
         key = (table, chain, target_of(" " + rule))
-        if key not in wanted and is_ours(key[2]):
+        if key not in wanted and (table, key[2]) in there.chains:
             edits.setdefault(table, []).append(f"-D {chain} {rule}")
     missing = [jump for jump in new.jumps if (jump.table, jump.chain, target_of(" " + jump.rule)) not in found]
     for table, lines in put_in(missing).items():
@@ -75,6 +85,21 @@ def whole_text(new: IptablesRuleset, there: Saved) -> str:
     if not new.chains:
         gone = sorted(chain for chain in there.chains if chain[0] in ("nat", "filter"))
     return restore_text({**canaries, **new.chains}, edits=edits, remove=gone)
+
+
+def repeated_text(new: IptablesRuleset, old: IptablesRuleset) -> str:
+    """The text that writes ``new`` over ``old``, which we wrote: refused as a whole when a jump has gone since.
+
+    "" when jumps are to change, which takes knowing what is there.
+    """
+    if new.jumps != old.jumps:
+        return ""
+    checks: dict[str, list[str]] = {}
+    for jump in new.jumps:
+        checks.setdefault(jump.table, []).append(f"-C {jump.chain} {jump.rule}")
+    gone = [chain for chain in old.chains if chain not in new.chains and chain not in old.shared]
+    canaries: dict[Chain, tuple[str, ...]] = {(table, CANARY): () for table in ("nat", "filter")}
+    return restore_text({**canaries, **new.chains}, edits=checks, remove=gone)
 
 
 def put_in(jumps: list[Jump]) -> dict[str, list[str]]:
@@ -96,9 +121,10 @@ def difference_text(new: IptablesRuleset, old: IptablesRuleset) -> tuple[str, in
     written: dict[Chain, tuple[str, ...]] = {}
     edits: dict[str, list[str]] = {}
     touched = 0
-    for chain, rules in new.chains.items():
-        before = old.chains.get(chain)
-        if before is rules or before == rules:
+    known = old.chains.get
+    for chain, rules in [(chain, rules) for chain, rules in new.chains.items() if known(chain) is not rules]:
+        before = known(chain)
+        if before == rules:
             continue
         touched += 1
         lines = edited(before, rules) if before is not None else None
@@ -106,7 +132,7 @@ def difference_text(new: IptablesRuleset, old: IptablesRuleset) -> tuple[str, in
             written[chain] = rules
         else:
             edits.setdefault(chain[0], []).extend(lines)
-    gone = [chain for chain in old.chains if chain not in new.chains and chain not in old.shared]
+    gone = sorted(old.chains.keys() - new.chains.keys() - old.shared)
     removed = [jump for jump in old.jumps if jump not in new.jumps]
     for jump in removed:
         edits.setdefault(jump.table, []).append(f"-D {jump.chain} {jump.rule}")
@@ -130,11 +156,3 @@ def edited(old: tuple[str, ...], new: tuple[str, ...]) -> list[str] | None:
             _, chain, rest = rule.split(" ", 2)
             lines.append(f"-I {chain} {place} {rest}")
     return lines
-
-
-def by_table(chains: Mapping[Chain, tuple[str, ...]]) -> dict[str, int]:
-    """How many rules each table has: the metric kubeproxy_sync_proxy_rules_iptables_total."""
-    counts: dict[str, int] = {}
-    for (table, _), rules in chains.items():
-        counts[table] = counts.get(table, 0) + len(rules)
-    return counts

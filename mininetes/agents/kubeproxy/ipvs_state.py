@@ -50,7 +50,7 @@ def server_lines(wanted: Servers, there: Servers, excluded: Iterable[str] = ()) 
     for place, options in wanted.options.items():
         if place not in there.options:
             lines.append(f"-A {place} {options}")
-        elif _same(there.options[place]) != _same(options):
+        elif there.options[place] != options:
             lines.append(f"-E {place} {options}")
         before = there.real.get(place, frozenset())
         lines += [f"-a {place} -r {real} -m -w 1" for real in sorted(wanted.real[place] - before)]
@@ -60,11 +60,6 @@ def server_lines(wanted: Servers, there: Servers, excluded: Iterable[str] = ()) 
         if place not in wanted.options and not any(IPv4Network(address).subnet_of(each) for each in networks):
             lines.append(f"-D {place}")
     return lines
-
-
-def _same(options: str) -> str:
-    """Options as ipvsadm prints them: the scheduler flag by its name there."""
-    return options.replace(" -b flag-1", " -b mh-fallback") if "-s mh" in options else options
 
 
 def parse_sets(text: str) -> dict[str, frozenset[str]]:

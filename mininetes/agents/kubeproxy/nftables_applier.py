@@ -18,7 +18,7 @@ class NftablesApplier:
     def __init__(self, tools: NodeTools) -> None:
         self._tools = tools
         self.stale: list[str] = []
-        """Commands that delete what nothing refers to any more; kernels before 6.2 refuse them for a moment."""
+        """Commands that delete what nothing refers to any more, which the kernel has refused; tried again next time."""
 
     def whole(self, new: NftablesRuleset, old: NftablesRuleset | None = None, *, certain: bool = False) -> int:
         """Write everything in place of the table that is there; clients keep the endpoints that they have.
@@ -47,22 +47,21 @@ class NftablesApplier:
     def difference(self, new: NftablesRuleset, old: NftablesRuleset) -> int:
         """Write what changed since ``old``. Returns how many chains and elements that were. Raises RestoreFailed."""
         lines, stale, touched = difference_lines(new, old)
-        if lines:
-            self._tools.restore(_NFT, "\n".join(lines) + "\n")
-        again = {*new.containers, *new.chains}
-        self.stale = [line for line in self.stale if line.rsplit(" ", 1)[1] not in again] + stale
-        self.tidy()
-        return touched
-
-    def tidy(self) -> bool:
-        """Delete chains and sets that are no longer in use; True when none is left. May be called at any time."""
-        if self.stale:
-            try:
-                self._tools.restore(_NFT, "\n".join(self.stale) + "\n")
-            except RestoreFailed:
-                return False
+        # what came back in the meantime is not to go
+        names = [(line.rsplit(" ", 1)[1], line) for line in self.stale]
+        stale = [line for name, line in names if name not in new.chains and name not in new.containers] + stale
+        try:
+            if lines or stale:
+                self._tools.restore(_NFT, "\n".join([*lines, *stale]) + "\n")
             self.stale = []
-        return True
+        except RestoreFailed:
+            if not stale:
+                raise
+            # kernels before 6.2 hold on to a chain for a moment after the last element that led to it
+            if lines:
+                self._tools.restore(_NFT, "\n".join(lines) + "\n")
+            self.stale = stale
+        return touched
 
     def intact(self) -> bool:
         """Whether the table is still there with its dispatch chain."""
@@ -84,9 +83,10 @@ def difference_lines(new: NftablesRuleset, old: NftablesRuleset) -> tuple[list[s
             lines.append(f"delete {before.kind} {NFT_TABLE} {name}")
         lines.append(added(name, container))
     remade = {name for name, each in new.containers.items() if _remade(each, old.containers.get(name))}
-    for name, chain in new.chains.items():
-        same = old.chains.get(name)
-        if (same is chain or same == chain) and not (remade and _uses(chain, remade)):
+    known = old.chains.get
+    for name, chain in [each for each in new.chains.items() if known(each[0]) is not each[1] or remade]:
+        same = known(name)
+        if same == chain and not (remade and _uses(chain, remade)):
             continue
         touched += 1
         lines.append(
@@ -99,7 +99,7 @@ def difference_lines(new: NftablesRuleset, old: NftablesRuleset) -> tuple[list[s
         touched += len(more) + len(gone)
         lines += elements("delete", name, gone)
         put += elements("add", name, more)
-    left = [name for name in old.chains if name not in new.chains]
+    left = sorted(old.chains.keys() - new.chains.keys())
     lines += [f"flush chain {NFT_TABLE} {name}" for name in left]
     stale = [f"delete chain {NFT_TABLE} {name}" for name in left]
     stale += [
@@ -125,6 +125,8 @@ def changed_elements(new: NftContainer, old: NftContainer | None) -> tuple[dict[
     """The elements to delete (also those whose value changes), and those to add."""
     if old is None or _remade(new, old):
         return {}, dict(new.elements)
+    if old.elements == new.elements:
+        return {}, {}
     gone = {key: "" for key, rest in old.elements.items() if new.elements.get(key) != rest}
     more = {key: rest for key, rest in new.elements.items() if old.elements.get(key) != rest}
     return gone, more

@@ -17,7 +17,6 @@ from mininetes.agents.kubeproxy import conntrack, leftovers, sysctls
 from mininetes.agents.kubeproxy.compiling import RULESET_OF, Compiler
 from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode
 from mininetes.agents.kubeproxy.iptables_applier import IptablesApplier
-from mininetes.agents.kubeproxy.iptables_state import by_table
 from mininetes.agents.kubeproxy.ipvs_applier import IpvsApplier
 from mininetes.agents.kubeproxy.metrics import Metrics
 from mininetes.agents.kubeproxy.nftables_applier import NftablesApplier
@@ -25,7 +24,7 @@ from mininetes.agents.kubeproxy.preconditions import check_kernel
 from mininetes.agents.kubeproxy.restoring import NodeTools, RestoreFailed
 from mininetes.agents.kubeproxy.rulesets import IptablesRuleset, Ruleset, UserspaceRuleset
 from mininetes.agents.kubeproxy.userspace_proxy import UserspaceProxy, port_range
-from mininetes.agents.kubeproxy.view import Fate, NodeView
+from mininetes.agents.kubeproxy.view import Fate, NodeView, PortGroup, once
 from mininetes.agents.kubeproxy.view_builder import Change, ViewBuilder
 from mininetes.kernel.processes import ProcessFailed
 from mininetes.kernel.rtnl import Rtnl
@@ -69,6 +68,14 @@ def _applier(mode: Mode, config: KubeProxyConfig, tools: NodeTools) -> Applier:
     if mode == "nftables":
         return NftablesApplier(tools)
     return UserspaceApplier(tools) if mode == "userspace" else IptablesApplier(tools)
+
+
+@once
+def _without_local(group: PortGroup, policy: str) -> int:
+    """How many ports of a group have endpoints, but none here, and a Local policy for that traffic."""
+    if policy == "internal":
+        return sum(each.internal is Fate.DROP for each in group.ports)
+    return sum(each.external is Fate.DROP and each.port.externally_accessible for each in group.ports)
 
 
 @dataclass(frozen=True)
@@ -150,8 +157,7 @@ class RuleKeeper:
     def _refresh(self, whole: bool) -> None:
         """Take over what changed, say so in the log, and note the UDP flows that go stale by it."""
         if whole:
-            node = self.builder.node
-            self.builder.set_node(type(node)(node.name, node.address, node.zone, node.pod_cidr, self._addresses()))
+            self.builder.set_addresses(self._addresses())
         for change in self.builder.refresh().values():
             self._tell(change)
             self._flows |= dict.fromkeys(conntrack.stale_flows(change.before, change.after))
@@ -222,23 +228,25 @@ class RuleKeeper:
             del self._flows[flow]
 
     def _reloading(self, view: NodeView, ruleset: Ruleset) -> None:
-        counts: dict[str, int] = {"numServices": len(view.ports), "numEndpoints": view.endpoints_in_all}
+        counts: dict[str, int] = {
+            "numServices": sum(len(group.ports) for group in view.groups),
+            "numEndpoints": view.endpoints_in_all,
+        }
         rules = ruleset if isinstance(ruleset, IptablesRuleset) else getattr(ruleset, "iptables", None)
         if isinstance(rules, IptablesRuleset):
-            lines = by_table(rules.chains)
             for table, name in (("filter", "Filter"), ("nat", "NAT")):
-                counts[f"num{name}Chains"] = sum(of == table for of, _ in rules.chains)
-                counts[f"num{name}Rules"] = lines.get(table, 0)
+                counts[f"num{name}Chains"], counts[f"num{name}Rules"] = rules.counts[table]
         what = "iptables" if self._mode in ("iptables", "userspace") else self._mode
         self._log.info(f"Reloading service {what} data", v=2, **counts)
 
     def _count(self, view: NodeView, ruleset: Ruleset) -> None:
         self._metrics.no_local_endpoints = {
-            "internal": sum(each.internal is Fate.DROP for each in view.ports),
-            "external": sum(each.external is Fate.DROP and each.port.externally_accessible for each in view.ports),
+            "internal": sum(_without_local(group, "internal") for group in view.groups),
+            "external": sum(_without_local(group, "external") for group in view.groups),
         }
         rules = ruleset if isinstance(ruleset, IptablesRuleset) else getattr(ruleset, "iptables", None)
-        self._metrics.rules = by_table(rules.chains) if isinstance(rules, IptablesRuleset) else {}
+        counts = rules.counts if isinstance(rules, IptablesRuleset) else {}
+        self._metrics.rules = {table: count for table, (_, count) in counts.items()}
 
     def _addresses(self) -> tuple[str, ...]:
         """The node's IPv4 addresses but for loopback and those of kube-ipvs0, the primary one first."""

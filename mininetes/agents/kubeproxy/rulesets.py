@@ -5,6 +5,7 @@ The texts are those that iptables-restore, nft -f, ipvsadm --restore and ipset r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -40,10 +41,20 @@ class IptablesRuleset:
     jumps: tuple[Jump, ...]
     shared: frozenset[Chain] = frozenset()
 
+    @functools.cached_property
+    def counts(self) -> Mapping[str, tuple[int, int]]:
+        """By table: how many chains, and how many rules in them."""
+        in_filter = [rules for (table, _), rules in self.chains.items() if table == "filter"]
+        all_rules, filter_rules = sum(map(len, self.chains.values())), sum(map(len, in_filter))
+        return {
+            "filter": (len(in_filter), filter_rules),
+            "nat": (len(self.chains) - len(in_filter), all_rules - filter_rules),
+        }
+
     @property
     def rules(self) -> int:
         """How many rules there are, those in built-in chains included."""
-        return sum(map(len, self.chains.values())) + len(self.jumps)
+        return sum(rules for _, rules in self.counts.values()) + len(self.jumps)
 
     def text(self) -> str:
         """All of it for ``iptables-restore`` in a namespace that has none of it yet."""

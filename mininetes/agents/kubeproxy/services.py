@@ -7,9 +7,8 @@ proxied at all, which addresses count, how conditions that are left out are read
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Any
+from typing import Any, NamedTuple
 
 from mininetes.errors import BadInput
 
@@ -26,8 +25,7 @@ _PROTOCOLS = frozenset({"TCP", "UDP", "SCTP"})
 _AFFINITY_S = 10800
 
 
-@dataclass(frozen=True)
-class ServicePort:
+class ServicePort(NamedTuple):
     """One port of one service. ``affinity_s`` is how long a client keeps its endpoint, 0 without affinity.
 
     ``hints``: the service asks for endpoints of the client's zone. ``health_check_node_port`` and
@@ -76,8 +74,7 @@ class ServicePort:
         return any(_holds(network, address) for network in self.source_ranges)
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """An address and port behind a service port, with its node ("" unknown), conditions and zone hints."""
 
     address: str

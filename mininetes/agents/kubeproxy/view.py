@@ -16,6 +16,7 @@ from mininetes.agents.kubeproxy.services import Endpoint, ServicePort
 
 _Settings = TypeVar("_Settings", bound=Hashable)
 _Made = TypeVar("_Made")
+_From = TypeVar("_From", bound="Remembering")
 
 LARGE_CLUSTER_ENDPOINTS = 1000
 """With more endpoints than this, mode iptables leaves comments out of the rules of each endpoint."""
@@ -32,7 +33,14 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class PortTraffic:
+class Remembering:
+    """Something that a mode makes rules from, and keeps them with (`once`). Compared by identity."""
+
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False, init=False)
+
+
+@dataclass(frozen=True, eq=False)
+class PortTraffic(Remembering):
     """Where the traffic to one service port goes, as one or several nodes see it. Compared by identity.
 
     ``endpoints`` are all there are, whatever their condition; ``cluster``, ``local`` and ``reachable``
@@ -45,7 +53,6 @@ class PortTraffic:
     local: tuple[Endpoint, ...]
     reachable: tuple[Endpoint, ...]
     anywhere: bool
-    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def internal(self) -> Fate:
@@ -67,14 +74,22 @@ class PortTraffic:
         return sum(1 for each in self.endpoints if each.ready and each.node == node)
 
 
-def once(function: Callable[[PortTraffic, _Settings], _Made]) -> Callable[[PortTraffic, _Settings], _Made]:
-    """Decorate a pure function of one port's traffic and (hashable) settings: the result is kept with the port."""
+@dataclass(frozen=True, eq=False)
+class PortGroup(Remembering):
+    """Some service ports in their order, and how many endpoints they have together."""
 
-    def kept(traffic: PortTraffic, settings: _Settings) -> _Made:
+    ports: tuple[PortTraffic, ...]
+    endpoints: int
+
+
+def once(function: Callable[[_From, _Settings], _Made]) -> Callable[[_From, _Settings], _Made]:
+    """Decorate a pure function of one port's traffic, or a group's, and hashable settings: the result is kept there."""
+
+    def kept(of: _From, settings: _Settings) -> _Made:
         key = (function, settings)
-        made = traffic._made
+        made = of._made
         if key not in made:
-            made[key] = function(traffic, settings)
+            made[key] = function(of, settings)
         result: _Made = made[key]
         return result
 
@@ -111,9 +126,18 @@ class NodeView:
     localhost_node_ports: bool = True
     drop_invalid: bool = True
     scheduler: str = "rr"
-    ports: tuple[PortTraffic, ...] = ()
-    endpoints_in_all: int = 0
+    groups: tuple[PortGroup, ...] = ()
     proxy_ports: tuple[tuple[str, str, int], ...] = ()
+
+    @property
+    def ports(self) -> tuple[PortTraffic, ...]:
+        """All service ports, in the order of their services' names."""
+        return tuple(each for group in self.groups for each in group.ports)
+
+    @property
+    def endpoints_in_all(self) -> int:
+        """How many endpoints all ports have together."""
+        return sum(group.endpoints for group in self.groups)
 
     @property
     def large_cluster(self) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from typing import Any
 
 from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode
+from mininetes.agents.kubeproxy.port_groups import PortGroups
 from mininetes.agents.kubeproxy.services import (
     SERVICE_NAME_LABEL,
     Endpoint,
@@ -141,7 +142,7 @@ class ViewBuilder:
         self._services: dict[str, Mapping[str, Any]] = {}
         self._slices: dict[str, dict[str, Mapping[str, Any]]] = {}
         self._states: dict[str, ServiceState] = {}
-        self._traffic: dict[str, tuple[PortTraffic, ...]] = {}
+        self._traffic = PortGroups()
         self._stale: set[str] = set()
         self._lock = threading.Lock()
 
@@ -154,6 +155,11 @@ class ViewBuilder:
                 self._stale |= set(self._services)
             self.node = node
         return True
+
+    def set_addresses(self, addresses: tuple[str, ...]) -> None:
+        """Take over the addresses that the node has now."""
+        with self._lock:
+            self.node = replace(self.node, addresses=addresses)
 
     def set_service(self, key: str, service: Mapping[str, Any] | None) -> None:
         """Take over a service as it is now; None: it is gone."""
@@ -187,11 +193,8 @@ class ViewBuilder:
             node = self.node
         changes: dict[str, Change] = {}
         for key in sorted(stale):
-            before, after = self._traffic.get(key, ()), self._now(key, node)
-            if after:
-                self._traffic[key] = after
-            else:
-                self._traffic.pop(key, None)
+            before, after = self._traffic.get(key), self._now(key, node)
+            self._traffic.put(key, after)
             if before or after:
                 changes[key] = Change(before, after)
         return changes
@@ -210,7 +213,6 @@ class ViewBuilder:
 
     def view(self, proxy_ports: Mapping[tuple[str, str], int] | None = None) -> NodeView:
         """The view as of the last refresh. ``proxy_ports`` (mode userspace): where the process listens."""
-        ports = tuple(each for key in sorted(self._traffic) for each in self._traffic[key])
         networks, node = self.config.node_port_addresses, self.node
         everywhere = _EVERYTHING in networks or (not networks and self.mode != "nftables")
         return NodeView(
@@ -226,8 +228,7 @@ class ViewBuilder:
             and (everywhere or bool(_held(networks, (_LOOPBACK,)))),
             drop_invalid=not self.config.conntrack.tcp_be_liberal,
             scheduler=self.config.ipvs.scheduler or "rr",
-            ports=ports,
-            endpoints_in_all=sum(len(each.endpoints) for each in ports),
+            groups=self._traffic.groups(),
             proxy_ports=tuple((name, protocol, port) for (name, protocol), port in sorted((proxy_ports or {}).items())),
         )
 

@@ -82,6 +82,9 @@ class Server:
             for key, _ in self._selector.select():
                 if key.fileobj is self._control:
                     if not self._obey():
+                        # children end from here on with nobody to wake
+                        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+                        signal.set_wakeup_fd(-1)
                         self._kill_all()
                         return
                 elif key.fileobj is self._woken:

@@ -1,0 +1,117 @@
+"""A blueprint with one node more, or one less: what a running cluster is asked to become. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mininet.topo import Topo
+
+from mininetes.cluster.underlay import Cable, Underlay, UnderlayHost, read_topo
+from mininetes.errors import BadInput
+from mininetes.spec import HOST_NAME, NodeSpec
+from mininetes.testbed.blueprint import Blueprint, PodPlan
+from mininetes.testbed.fabric import FabricNode
+
+
+@dataclasses.dataclass(frozen=True)
+class Joining:
+    """A node that joins: the blueprint with it, its host, its link to the underlay's switch, its ready-made pods."""
+
+    blueprint: Blueprint
+    node: NodeSpec
+    host: UnderlayHost
+    cable: Cable
+    pods: tuple[PodPlan, ...]
+
+
+def _numbers(blueprint: Blueprint) -> set[int]:
+    """The numbers of the nodes that there are: their places in the pods' network."""
+    plan = blueprint.spec.plan
+    start = int(plan.pods.network_address)
+    return {(int(n.pod_subnet.network_address) - start) >> (32 - plan.node_prefix) for n in blueprint.view.nodes}
+
+
+def _switch_port(underlay: Underlay, switch: str) -> str:
+    """A name for one more port of a switch, as Mininet numbers them."""
+    taken = {end.device for cable in underlay.cables for end in cable.ends if end.owner == switch}
+    return next(name for number in range(1, len(taken) + 2) if (name := f"{switch}-eth{number}") not in taken)
+
+
+def _described(blueprint: Blueprint, name: str, number: int) -> tuple[UnderlayHost, Cable]:
+    """The node's host and link, as the underlay's own class says. Raises BadInput."""
+    topo = blueprint.topo
+    spec = blueprint.spec
+    if not hasattr(topo, "place"):
+        right = "an underlay that says where a node joins, such as single_switch"
+        raise BadInput("underlay", spec.underlay_name, right)
+    wish: dict[str, Any] = topo.place(number, str(spec.network.nodes))
+    switch = wish["switch"]
+    alone = Topo()
+    alone.addSwitch(switch)
+    alone.addHost(name, role="node", **wish["host"])
+    port = _switch_port(blueprint.underlay, switch)
+    alone.addLink(name, switch, intfName1="eth0", intfName2=port, **wish["link"])
+    found = read_topo(alone)
+    return found.hosts[name], found.cables[0]
+
+
+def with_node(blueprint: Blueprint, name: str | None) -> Joining:
+    """The blueprint with a worker more: with the lowest number that is free, and the name that goes with it.
+
+    Raises BadInput for a name that is taken or none, an underlay that does not say where, or no room.
+    """
+    number = min(set(range(1, len(blueprint.view.nodes) + 2)) - _numbers(blueprint))
+    taken = {*blueprint.underlay.hosts, *blueprint.underlay.switches}
+    if name is None:
+        names = (f"node{n}" for n in (number, *range(1, len(taken) + 2)))
+        name = next(each for each in names if each not in taken)
+    if not HOST_NAME.fullmatch(name):
+        raise BadInput("node", name, "a host name: up to 63 lower-case letters, digits and '-'")
+    if name in taken:
+        raise BadInput("node", name, "a name that nothing of this cluster has")
+    spec = blueprint.spec
+    spec.plan.check(number, spec.pods.per_node)
+    host, cable = _described(blueprint, name, number)
+    node = NodeSpec(name=name)
+    member = FabricNode(name, host.address, host.interfaces[0].device, spec.plan.pod_subnet(number))
+    hosts = {**blueprint.underlay.hosts, name: host}
+    underlay = dataclasses.replace(blueprint.underlay, hosts=hosts, cables=(*blueprint.underlay.cables, cable))
+    made = tuple(PodPlan(f"{name}-{i}", name, spec.pods.port) for i in range(1, spec.pods.per_node + 1))
+    changed = dataclasses.replace(
+        blueprint,
+        spec=spec.model_copy(update={"nodes": (*spec.nodes, node)}),
+        underlay=underlay,
+        view=dataclasses.replace(blueprint.view, nodes=(*blueprint.view.nodes, member), underlay=underlay),
+        pods=(*blueprint.pods, *made),
+    )
+    return Joining(_planned(changed), node, host, cable, made)
+
+
+def without_node(blueprint: Blueprint, name: str) -> Blueprint:
+    """The blueprint with a node less. Raises BadInput when it is none, or one that the control plane needs."""
+    names = [node.name for node in blueprint.spec.nodes]
+    if name not in names:
+        raise BadInput("node", name, "one of " + ", ".join(names))
+    if name in {node.name for node in blueprint.spec.masters} or len(names) == 1:
+        raise BadInput("node", name, "a worker: the cluster needs this one")
+    underlay = blueprint.underlay
+    underlay = dataclasses.replace(
+        underlay,
+        hosts={host: each for host, each in underlay.hosts.items() if host != name},
+        cables=tuple(cable for cable in underlay.cables if all(end.owner != name for end in cable.ends)),
+    )
+    nodes = tuple(each for each in blueprint.view.nodes if each.name != name)
+    spec = blueprint.spec
+    changed = dataclasses.replace(
+        blueprint,
+        spec=spec.model_copy(update={"nodes": tuple(node for node in spec.nodes if node.name != name)}),
+        underlay=underlay,
+        view=dataclasses.replace(blueprint.view, nodes=nodes, underlay=underlay),
+        pods=tuple(pod for pod in blueprint.pods if pod.node != name),
+    )
+    return _planned(changed)
+
+
+def _planned(blueprint: Blueprint) -> Blueprint:
+    return dataclasses.replace(blueprint, plan=blueprint.fabric.plan(blueprint.view))

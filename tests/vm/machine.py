@@ -1,0 +1,171 @@
+"""A throw-away virtual machine with Debian's or Ubuntu's kernel, for what the running kernel lacks.
+
+    +------------------ qemu (KVM where that works, else emulated) ------------------+
+    |  /                    this machine's file system, read-only                    |
+    |  /etc /tmp /var ...   this machine's too; what is written there is forgotten   |
+    |  the results folder   shared, and the only thing that is written to            |
+    +--------------------------------------------------------------------------------+
+
+    Machine.found().run("ipvsadm -Ln", results, timeout_s=60)
+
+Nothing of it outlives the process that started it. `scripts/vm_kernel.sh` fetches what it needs; how well it
+runs there without KVM decides its settings: a processor without AVX, caches in front of 9p, compiled Python.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mininetes.errors import MissingFeature
+from mininetes.kernel import features
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / ".venv" / "vm-kernel"
+"""Where scripts/vm_kernel.sh puts the kernel, its modules and what it found out about KVM."""
+
+FEATURES = ("br_netfilter", "ip_vs", "ipset", "dummy", "netem", "ipvlan")
+"""What the tests in tests/vm/inside need (names of kernel/feature_table.py). A kernel that has all runs them itself."""
+
+PROGRAMS = ("vng", "qemu-system-x86_64", "setpriv", "unshare", "modprobe")
+SEARCHED = (str(ROOT / ".venv" / "bin"), os.environ.get("PATH", ""), *features.SYSTEM_DIRECTORIES)
+
+# 9p asks the host about every file each time: these, which nobody writes to meanwhile, are read through a cache.
+_CACHED = "/usr/bin /usr/sbin /usr/lib/x86_64-linux-gnu /usr/lib/python3*"
+_JOB = """\
+set -u
+mkdir -p /run/cached
+mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=524288 cached /run/cached
+for folder in {cached}; do
+    mount --bind "/run/cached$folder" "$folder"
+done
+for module in {modules}; do
+    modprobe -q "$module"
+done
+ulimit -n 65536
+cd {root}
+{script}
+"""
+_MODULES = "br_netfilter ip_tables"
+"""Those that no use of them loads (scripts/provision.sh does the same on the machine itself)."""
+
+
+def missing_here() -> str:
+    """Say in one line which of FEATURES the running kernel lacks; empty when it has all of them."""
+    features.complete_path()
+    try:
+        features.require(FEATURES)
+    except MissingFeature as missing:
+        return str(missing)
+    return ""
+
+
+class MachineFailed(AssertionError):
+    """The machine cannot be had, did not start, or did not end in time; the text says which."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a script in the machine came to: its exit status, what it printed, and the kernel's console."""
+
+    status: int
+    output: str
+    console: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How to boot one. ``kvm``: with hardware virtualization, otherwise everything is emulated, 20 times slower."""
+
+    kernel: Path
+    busybox: Path
+    kvm: bool
+    memory: str = "3G"
+    processors: int = 2
+
+    @classmethod
+    def found(cls) -> Machine:
+        """The machine that set-up prepared. Raises MachineFailed when it did not."""
+        kernels = sorted(HOME.glob("boot/vmlinuz-*"))
+        absent = [name for name in PROGRAMS if shutil.which(name, path=os.pathsep.join(SEARCHED)) is None]
+        if not kernels or absent:
+            raise MachineFailed(f"no virtual machine ({', '.join(absent) or 'no kernel'}): make setup-tests gets it")
+        kvm = (HOME / "accelerator").read_text().strip() == "kvm" and os.access("/dev/kvm", os.R_OK | os.W_OK)
+        return cls(kernels[-1], HOME / "bin" / "busybox", kvm)
+
+    def run(self, script: str, results: Path, *, timeout_s: float, root: Path = ROOT) -> Ended:
+        """Boot, run a bash script as root in ``root``, and wait for the machine's end.
+
+        The script may write to ``results`` and, until the end, to places such as /tmp. Raises MachineFailed with
+        the console's last lines when it did not start or took longer than ``timeout_s``.
+        """
+        job, output, status = (results / name for name in ("job.sh", "output", "status"))
+        job.write_text(_JOB.format(cached=_CACHED, modules=_MODULES, root=shlex.quote(str(root)), script=script))
+        status.unlink(missing_ok=True)
+        inside = f"bash {shlex.quote(str(job))} >{shlex.quote(str(output))} 2>&1; echo $? >{shlex.quote(str(status))}"
+        with (results / "console").open("w+", errors="replace") as console:
+            late = not self._boot(inside, results, console.fileno(), timeout_s)
+            console.seek(0)
+            said = console.read()
+        printed = output.read_text(errors="replace") if output.exists() else ""
+        if late:
+            raise MachineFailed(f"the virtual machine did not end within {timeout_s:g} s:\n{_tail(printed or said)}")
+        if not status.exists() or not status.read_text().strip():
+            raise MachineFailed(f"the virtual machine ended early:\n{_tail(said)}\n{_tail(printed)}")
+        return Ended(int(status.read_text()), printed, said)
+
+    def _boot(self, inside: str, results: Path, console: int, timeout_s: float) -> bool:
+        """Run it to its end; False when that did not come in time. Not even a killed caller leaves it running."""
+        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        argv = ["setpriv", "--pdeathsig", "KILL", "unshare", *user, "--pid", "--fork", "--kill-child", "--"]
+        path = os.pathsep.join(SEARCHED)
+        with subprocess.Popen(
+            [*argv, *self._vng(inside, results)],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"},
+        ) as process:
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)  # and unshare's child, which is the first of its namespace, with it
+                return False
+        return True
+
+    def _vng(self, inside: str, results: Path) -> list[str]:
+        """The command line. ``--verbose``: without it the console is lost when it is no terminal."""
+        share = "-virtfs local,path=/,mount_tag=cached,security_model=none,readonly=on,multidevs=remap"
+        options = [share] if self.kvm else [share, "-cpu Nehalem"]
+        argv = ["vng", "--run", str(self.kernel), "--busybox", str(self.busybox), "--force-9p", "--disable-microvm"]
+        argv += ["--user", "root", "--memory", self.memory, "--cpus", str(self.processors), "--verbose"]
+        argv += ["--append", "mitigations=off", "--rwdir", str(results)]
+        argv += [f"--qemu-opts={each}" for each in options]
+        return [*argv, *([] if self.kvm else ["--disable-kvm"]), "--", inside]
+
+
+def _tail(text: str, lines: int = 25) -> str:
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def snapshot(target: Path, folders: Iterable[str]) -> Path:
+    """Copy these of the checkout to ``target``, Python compiled: compiling takes long where all is emulated."""
+    for name in folders:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target / name)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(target)], check=True, timeout=120)
+    return target
+
+
+if __name__ == "__main__":
+    print(missing_here())
