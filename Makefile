@@ -8,18 +8,21 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL := C.UTF-8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup setup-tests demo test check bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing: system packages, .venv, the package in it
 	@scripts/provision.sh
 
+setup-tests: setup ## what tests need besides: a virtual machine, where this kernel lacks ip_vs or others
+	@scripts/vm_kernel.sh
+
 demo: setup ## run the quickstart: a three-node cluster, its reachability matrix and latencies
 	@$(BIN)/mininetes run experiments/quickstart.py
 
-test: setup ## run all tests; a skipped one fails
+test: setup-tests ## run all tests; a skipped one fails
 	@$(PYTEST) -n $(JOBS) --dist loadfile
 
 check: setup ## linters, types, layers, unit and golden tests: no root, seconds

@@ -95,6 +95,7 @@ setup(
             "types-PyYAML",
             "types-protobuf",
             "kubernetes>=28",
+            "virtme-ng>=1.30; platform_machine == 'x86_64'",
             "setuptools>=66",
             "wheel",
         ],

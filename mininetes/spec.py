@@ -142,11 +142,21 @@ class ControlPlaneSpec(Described):
 
 
 class ProxySpec(Described):
-    """kube-proxy: its mode, the iptables back end (the system's when not given), and its own configuration fields."""
+    """kube-proxy: its mode, the iptables back end (the system's when not given), and its own configuration fields.
 
-    mode: str = "iptables"
+    Without a mode it is the configuration's, else iptables. With ``exec`` an outside program (argv) runs on each
+    node instead.
+    """
+
+    mode: str = ""
     backend: Literal["nft", "legacy"] | None = None
     config: dict[str, Any] = Field(default_factory=dict)
+    exec: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What its agent and its log are called: kube-proxy, or as the outside program."""
+        return Path(self.exec[0]).name if self.exec else "kube-proxy"
 
 
 def _proxy(value: object) -> object:
@@ -239,6 +249,7 @@ class ClusterSpec(Described):
             raise BadInput("spec.network.nodePorts", self.network.node_ports, "two ports such as 30000-32767")
         self._check_control_plane()
         self._check_fabric()
+        self._check_proxy()
         self.plan.check(len(self.nodes), self.pods.per_node)
         room = self.plan.pods_per_node - DNS_PODS
         if self.masters and self.pods.per_node > room:
@@ -254,6 +265,19 @@ class ClusterSpec(Described):
         if wanted.exec and self.control_plane.store == "none":
             right = "left out where controlPlane.store is none: the program is given a kubeconfig"
             raise BadInput("spec.fabric.exec", " ".join(wanted.exec), right)
+
+    def _check_proxy(self) -> None:
+        wanted = self.proxy
+        if not wanted.exec:
+            return
+        program = " ".join(wanted.exec)
+        for field, given in (("mode", wanted.mode), ("backend", wanted.backend), ("config", wanted.config)):
+            if given:
+                right = f"left out with exec: {program} decides for itself"
+                raise BadInput(f"spec.proxy.{field}", given if isinstance(given, str) else str(given), right)
+        if self.control_plane.store == "none":
+            right = "left out where controlPlane.store is none: the program is given a kubeconfig"
+            raise BadInput("spec.proxy.exec", program, right)
 
     def _check_control_plane(self) -> None:
         wanted = self.control_plane

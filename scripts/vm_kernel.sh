@@ -7,7 +7,7 @@ set -euo pipefail
 export LC_ALL=C
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-PACKAGES=(qemu-system-x86 kmod)
+PACKAGES=(qemu-system-x86 kmod file) # virtme-ng asks file for the kernel's version
 KVM_ANSWERS_WITHIN_S=10
 # The kernel's own package, by the one that always names the newest: Debian's, then Ubuntu's.
 NEWEST=(linux-image-amd64 linux-image-generic)
@@ -91,11 +91,12 @@ unpack_kernel() {
     for deb in "$WORK"/*.deb; do
         step "$deb could not be unpacked" dpkg -x "$deb" "$WORK/unpacked"
     done
-    [[ ! -d $WORK/unpacked/usr/lib/modules ]] || cp -al "$WORK/unpacked/usr/lib/modules" "$WORK/unpacked/lib/"
-    mkdir -p "$WORK/new/lib" "$WORK/new/bin"
+    mkdir -p "$WORK/new/lib/modules" "$WORK/new/bin"
     mv "$WORK/unpacked/boot" "$WORK/new/boot"
-    mv "$WORK/unpacked/lib/modules" "$WORK/new/lib/modules"
-    cp "$(find "$WORK/unpacked" -name busybox -type f | head -n 1)" "$WORK/new/bin/busybox"
+    for release in "$WORK"/unpacked/lib/modules/* "$WORK"/unpacked/usr/lib/modules/*; do
+        [[ ! -d $release ]] || cp -al "$release" "$WORK/new/lib/modules/"
+    done
+    cp "$(find "$WORK/unpacked" -path "*/bin/busybox" -type f | head -n 1)" "$WORK/new/bin/busybox"
     for release in "$WORK"/new/lib/modules/*; do
         step "depmod failed" depmod -b "$WORK/new" "${release##*/}"
     done

@@ -20,6 +20,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With --dist loadfile, files go to workers one by one, but those of tests/vm/inside share one virtual machine."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - not there without xdist
+
+    class OneMachine(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            inside = "tests/vm/inside"
+            return inside if nodeid.startswith(f"{inside}/") else super()._split_scope(nodeid)
+
+    return OneMachine(config, log)
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
     """Compare a value, byte for byte, with tests/golden/NAME.json."""

@@ -30,6 +30,7 @@ _COMMANDS = {
     "probe": "measuring",
     "run": "running",
     "rules": "rules",
+    "truth-table": "truth_table",
     "doctor": "checking",
     "validate": "checking",
 }
@@ -47,7 +48,8 @@ class LazyGroup(click.Group):
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(importlib.import_module(f"mininetes.cli.{module}"), f"{cmd_name}_command")
+        function = f"{cmd_name.replace('-', '_')}_command"
+        command: click.Command = getattr(importlib.import_module(f"mininetes.cli.{module}"), function)
         return command
 
 

@@ -67,8 +67,10 @@ def _set(spec: dict[str, Any], field: str, value: object) -> None:
 def _from_folder(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a file's ``spec`` in which paths of parts start from the file's folder."""
     spec = dict(spec)
-    for key in ("cni", "underlay", "fabric"):
+    for key in ("cni", "underlay", "fabric", "proxy"):
         part = spec.get(key)
+        if key == "proxy" and isinstance(part, str):
+            continue  # a mode
         if isinstance(part, dict) and isinstance(part.get("name"), str):
             spec[key] = {**part, "name": parts.absolute(part["name"], folder)}
         elif isinstance(part, str):

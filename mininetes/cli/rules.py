@@ -58,7 +58,7 @@ _READERS = {
               help="iptables, nftables, ipvs or userspace.")  # fmt: skip
 @click.option("--node", required=True, metavar="NODE", help="The node whose proxy would write the rules.")
 @click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), metavar="OBJECTS",
-              help="Services, EndpointSlices and Nodes: Kubernetes YAML or JSON, a List, or lists by kind.")  # fmt: skip
+              help="Services, EndpointSlices and Nodes: YAML or JSON documents, a List, or lists by kind.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
               help=f"A field of kube-proxy's configuration. clusterCIDR is {_CLUSTER_CIDR} unless set.")  # fmt: skip
 @click.option("--section", type=click.Choice(_SECTIONS), help="Mode ipvs: print one of its four texts alone.")

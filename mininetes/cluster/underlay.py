@@ -28,6 +28,8 @@ NODE_SYSCTLS = {
     "ipv4/ip_forward": "1",
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/all/send_redirects": "0",
+    "ipv4/conf/default/send_redirects": "0",
     "ipv6/conf/all/disable_ipv6": "1",
     "ipv6/conf/default/disable_ipv6": "1",
     "bridge/bridge-nf-call-iptables": "1",
@@ -37,7 +39,8 @@ NODE_SYSCTLS = {
 """What pods and services need of a node, whatever the host's own values are.
 
 Without bridge-nf-call-iptables a pod that asks a service for a pod on its own bridge gets the answer
-from an address it never asked. IPv6 is off because the address plan has none of it.
+from an address it never asked. A node that redirects (a service's packet leaves where it came in) uses up
+what the kernel allows of ICMP errors, and REJECT comes late. IPv6 is off because the address plan has none of it.
 """
 
 ROUTER_SYSCTLS = {key: NODE_SYSCTLS[key] for key in NODE_SYSCTLS if not key.startswith("bridge/")}
@@ -116,7 +119,9 @@ class UnderlayHost:
         """What the host's namespace shall have for the underlay's sake."""
         devices = [each.device for each in self.interfaces]
         addresses = {(each.device, each.address) for each in self.interfaces if each.address is not None}
-        sysctls = {"node": NODE_SYSCTLS, "router": ROUTER_SYSCTLS}.get(self.role, CLIENT_SYSCTLS)
+        sysctls = dict({"node": NODE_SYSCTLS, "router": ROUTER_SYSCTLS}.get(self.role, CLIENT_SYSCTLS))
+        if self.role == "node":
+            sysctls |= {f"ipv4/conf/{device}/send_redirects": "0" for device in devices}
         return NetState(frozenset(["lo", *devices]), frozenset(addresses), frozenset(self.routes), sysctls)
 
 

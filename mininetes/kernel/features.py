@@ -24,7 +24,7 @@ from mininetes.kernel.processes import Completed, ProcessFailed, run
 SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where Debian keeps nft, iptables, bridge and others; an ordinary user's PATH often lacks them."""
 
-_TRIAL_TIMEOUT_S = 10.0
+_TRIAL_TIMEOUT_S = 60.0
 _SANDBOX = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 _AS_USER = ("--user", "--map-root-user")
 _DROP_ROOT = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

@@ -22,6 +22,7 @@ from mininetes.testbed import proxying
 from mininetes.testbed.fabric import Fabric, FabricNode, FabricPlan, FabricView, fabric_of
 from mininetes.testbed.fabric_defaults import with_fabric_defaults
 from mininetes.testbed.fabric_exec import outside_fabric
+from mininetes.testbed.load_balancing import with_load_balancer_routes
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,16 @@ def draw(spec: ClusterSpec) -> Blueprint:
     }
     if spec.fabric.name:
         found["fabric"] = parts.find("fabric", spec.fabric.name)
-    if spec.masters:
+    if spec.proxy.exec:
+        proxying.check_program(spec)
+    elif spec.masters:
         found["proxy"] = parts.find("proxy", proxying.proxy_mode(spec))
     topo = _topo(spec, found["underlay"])
     underlay = read_topo(topo)
     view = _view(spec, underlay)
+    if spec.masters:
+        view = with_load_balancer_routes(view, spec.network.load_balancers)
+        underlay = view.underlay
     if spec.fabric.exec:
         fabric = outside_fabric(spec.fabric)
     else:

@@ -16,7 +16,8 @@ from mininetes.probes.latency import summarise
 from mininetes.probes.pacing import Pacing
 from mininetes.probes.ports import PortOptions
 from mininetes.probes.reachability import SweepOptions
-from mininetes.testbed import measuring, ports
+from mininetes.probes.service_asking import AskOptions
+from mininetes.testbed import measuring, ports, truth
 from mininetes.testbed.agent_tasks import AgentTasks
 from mininetes.testbed.membership import Membership
 from mininetes.testbed.testbed import Testbed
@@ -52,6 +53,12 @@ async def _latency(testbed: Testbed, request: Request) -> Answer:
 async def _ports(testbed: Testbed, request: Request) -> Answer:
     report = await ports.measure(testbed, PortOptions(timeout_s=request["timeout_s"]))
     return {"rows": report.rows()}
+
+
+async def _truth_table(testbed: Testbed, request: Request) -> Answer:
+    options = AskOptions(request["connections"], request["timeout_s"])
+    wanted = truth.Wanted(request["services"], truth.known_modes(request["modes"]), options)
+    return (await truth.truth_table(testbed, wanted)).as_json()
 
 
 def _tasks(testbed: Testbed) -> AgentTasks:
@@ -97,6 +104,7 @@ _OPERATIONS: dict[str, Callable[[Testbed, Request], Awaitable[Answer]]] = {
     "reachability": _reachability,
     "latency": _latency,
     "ports": _ports,
+    "truth-table": _truth_table,
     "node-add": _node_add,
     "node-rm": _node_rm,
 }

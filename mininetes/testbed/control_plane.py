@@ -24,14 +24,14 @@ from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubelet import Kubelet, PortServer, RunningPod
 from mininetes.agents.kubeproxy.agent import KubeProxy
+from mininetes.agents.kubeproxy.configuration import Mode
 from mininetes.agents.scheduler import Scheduler
 from mininetes.agents.shim.client import Shim
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.resources import by_kind
-from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import node_path
 from mininetes.spec import NodeSpec
-from mininetes.testbed import credentials, node_agents, proxying
+from mininetes.testbed import credentials, node_agents
 from mininetes.testbed.agent_tasks import AgentTasks, Maker, Runs
 from mininetes.testbed.api_servers import ApiServers
 from mininetes.testbed.blueprint import Blueprint, PodPlan
@@ -42,11 +42,11 @@ from mininetes.testbed.fabric_seats import FabricSeats
 from mininetes.testbed.host_api import HostApi
 from mininetes.testbed.node_leaving import delete_node, empty_node
 from mininetes.testbed.node_setup import cluster_facts, write_node_files, write_packet_filters
+from mininetes.testbed.proxy_seats import ProxySeats
 from mininetes.testbed.ready_made import create_pods
 from mininetes.testbed.system_objects import SYSTEM, system_objects
 
 READY_WITHIN_S = 120.0
-_LOOK_S = 0.005
 
 
 class ControlPlane:
@@ -74,6 +74,7 @@ class ControlPlane:
         self._port_server = port_server
         self._host_api = host_api
         self.fabric_seats = FabricSeats(self.spec, fabric, namespaces, executor)
+        self.proxy_seats = ProxySeats(self.spec, self.tasks, executor)
         self._pod_subnets = {each.name: each.pod_subnet for each in blueprint.view.nodes}
         self._shim: Shim | None = None
         self._watch: ClusterWatch | None = None
@@ -97,39 +98,27 @@ class ControlPlane:
         self._watch = ClusterWatch(client)
         await self._watch.start()
         self._add_agents()
-        self.tasks.start_all([each for each in self.tasks.names() if each[1] != KubeProxy.name])
+        self.tasks.start_all([each for each in self.tasks.names() if each[1] != self.proxy_seats.name])
         progress(f"{len(self.blueprint.pods)} pods")
         await create_pods(self._watch, self.blueprint.pods)
         configuration = node_files.proxy_configuration_text(cluster_facts(self.spec))
-        for manifest in system_objects(self.spec.network.services, configuration):
+        for manifest in system_objects(self.spec.network.services, configuration, self.spec.proxy.exec):
             resource = by_kind(manifest["apiVersion"], manifest["kind"])
             await client.create(resource.resource_name, manifest, SYSTEM)
         progress("waiting until all is ready")
         await self._watch.ready(self.places, within_s=READY_WITHIN_S, but=KubeProxy.name)
         # the proxies come last: their first rules then have all there is, and no change waits for minSyncPeriod
-        progress(f"rules of services, {proxying.proxy_mode(self.spec)}")
+        progress(f"rules of services, {self.proxy_seats.title}")
         self.tasks.start_all()
-        await self._proxies_synced()
+        await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
         if self.fabric_seats.weave is not None:
             await self.fabric_seats.weave.ready(self.tasks)
         self.fabric_seats.follow()
 
-    async def _proxies_synced(self) -> None:
-        """Wait until each node's rules are in force. Raises MininetesError that names the nodes where they are not."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + READY_WITHIN_S
-        while waiting := [node for node in self.places if not self._proxy_synced(node)]:
-            if loop.time() > end:
-                logs = f"see {self.spec.logging.directory}/kube-proxy.log there"
-                raise MininetesError(
-                    f"no rules of services within {READY_WITHIN_S:g} s on {', '.join(waiting)}: {logs}"
-                )
-            await asyncio.sleep(_LOOK_S)
-
-    def _proxy_synced(self, node: str) -> bool:
-        proxy = self.tasks.agent(node, KubeProxy.name)
-        return isinstance(proxy, KubeProxy) and bool(proxy.metrics.last_synced)
+    async def switch_proxies(self, mode: Mode) -> None:
+        """Have all nodes' kube-proxies work in another mode. Raises BadInput or MininetesError."""
+        await self.proxy_seats.switch(mode, self.places, within_s=READY_WITHIN_S)
 
     def _prepare_nodes(self) -> None:
         write_node_files(self.spec, self.places, self.credentials, self.api_servers)
@@ -197,16 +186,16 @@ class ControlPlane:
     def _add_node(self, node: NodeSpec, place: Placement) -> None:
         """The agents that every node has."""
         self._add_kubelet(node, place)
-        proxy = partial(
-            KubeProxy,
-            place,
-            mode=proxying.proxy_mode(self.spec),
-            config=proxying.proxy_config(self.spec),
-            backend=self.spec.proxy.backend,
-            executor=self._executor,
-        )
-        self._add(place, KubeProxy.name, credentials.PROXY, proxy)
+        self._add_proxy(place)
         self._add_fabric(place)
+
+    def _add_proxy(self, place: Placement) -> None:
+        seats = self.proxy_seats
+        if seats.is_outside:
+            log = self._log(place, seats.name)
+            self.tasks.add(place.node, seats.name, seats.program_maker(place, log), log)
+        else:
+            self._add(place, seats.name, credentials.PROXY, partial(seats.agent, place))
 
     async def add_node(self, blueprint: Blueprint, node: NodeSpec, place: Placement, pods: Sequence[PodPlan]) -> None:
         """Start the agents of a node that joins; returns when it and its ready-made pods are ready.
@@ -223,7 +212,7 @@ class ControlPlane:
         self.tasks.start_all([each for each in self.tasks.names() if each[0] == node.name])
         await self._watch.ready([node.name], within_s=READY_WITHIN_S)
         await create_pods(self._watch, pods)
-        await self._proxies_synced()
+        await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
 
     async def remove_node(self, blueprint: Blueprint, name: str) -> None:

@@ -106,6 +106,11 @@ class RunningFabric:
     def _drift(self, host: str, wanted: NetState) -> list[Change]:
         return applier.drift(self._hosts.netns(host), wanted, iptables=self._iptables(host))
 
+    def behind(self, members: tuple[FabricNode, ...]) -> list[str]:
+        """The hosts that do not have yet what the plan for these nodes has for them. Blocks."""
+        plan = self.plan(members)
+        return [host for host, state in plan.states.items() if self._before.get(host, applier.NOTHING) != state]
+
     def forget(self, host: str) -> None:
         """The host has gone."""
         for known in (self._declared, self._before, self._turns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import signal
@@ -22,7 +23,11 @@ from mininetes.testbed.blueprint_changes import Joining, with_node, without_node
 from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.fabric_running import RunningFabric
 
+log = logging.getLogger("mininetes")
+
 END_WITHIN_S = 10
+FOLLOWS_WITHIN_S = 10.0
+_LOOK_S = 0.02
 
 
 class Changing(Protocol):
@@ -82,6 +87,7 @@ class Membership:
                 self.changes.append(("join", node))
                 await self._in_thread(self._cluster.note_hosts)
                 await self._start(joining)
+                await self._fabric_follows(joining.blueprint)
             except BaseException:
                 await self._take_out(node, holder, before)
                 raise
@@ -131,6 +137,18 @@ class Membership:
         if runtime is not None:
             runtime.close()
         await self._in_thread(self._cluster.note_hosts)
+        await self._fabric_follows(after)
+
+    async def _fabric_follows(self, blueprint: Blueprint) -> None:
+        """Wait until the fabric's agents have done their part; one that somebody stopped is not waited for long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + FOLLOWS_WITHIN_S
+        members = blueprint.view.nodes
+        while waiting := await loop.run_in_executor(self._executor, self._fabric.behind, members):
+            if loop.time() > end:
+                log.warning("the fabric does not follow on %s", ", ".join(waiting))
+                return
+            await asyncio.sleep(_LOOK_S)
 
     def _unmake(self, name: str, holder: int, after: Blueprint) -> None:
         """Take the node's links and namespaces away, and what other hosts have for its sake. Blocks."""

@@ -26,8 +26,11 @@ def _interfaces(pod: RunningPod) -> tuple[Mapping[str, str], Mapping[str, str]]:
     return own[0], bridge[0]
 
 
-def permanent_entries(view: FabricView, pods: Sequence[RunningPod]) -> dict[str, list[str]]:
-    """Lines of ``ip -batch`` by who gets them, HOST or pod/NAME: everybody on its own networks. Pure."""
+def permanent_entries(view: FabricView, pods: Sequence[RunningPod], *, flat: bool = False) -> dict[str, list[str]]:
+    """Lines of ``ip -batch`` by who gets them, HOST or pod/NAME: everybody on its own networks. Pure.
+
+    ``flat``: all pods are on one network. Raises MininetesError when a CNI result does not say what is needed.
+    """
     entries: dict[str, list[str]] = {}
     by_network: dict[IPv4Network, list[Interface]] = {}
     for host in view.underlay.hosts.values():
@@ -41,20 +44,42 @@ def permanent_entries(view: FabricView, pods: Sequence[RunningPod]) -> dict[str,
                 for other in members
                 if other is not own and other.address is not None
             )
-    for node in view.nodes:
-        here = [(pod, *_interfaces(pod)) for pod in pods if pod.node == node.name]
-        gateway = node.pod_subnet.network_address + 1
-        for pod, veth, bridge in here:
-            lines = [f"neigh replace {gateway} lladdr {bridge['mac']} nud permanent dev {veth['name']}"]
-            lines += [
-                f"neigh replace {other.address} lladdr {its['mac']} nud permanent dev {veth['name']}"
-                for other, its, _ in here
-                if other.title != pod.title
-            ]
-            entries[f"pod/{pod.title}"] = lines
-            line = f"neigh replace {pod.address} lladdr {veth['mac']} nud permanent dev {bridge['name']}"
-            entries.setdefault(node.name, []).append(line)
+    groups = [pods] if flat else [[pod for pod in pods if pod.node == node.name] for node in view.nodes]
+    for group in groups:
+        for owner, lines in _of_one_network([(pod, *_interfaces(pod)) for pod in group]).items():
+            entries.setdefault(owner, []).extend(lines)
     return entries
+
+
+_Attached = tuple[RunningPod, Mapping[str, str], Mapping[str, str]]
+"""A pod with its own interface and its node's bridge."""
+
+
+def _of_one_network(attached: Sequence[_Attached]) -> dict[str, list[str]]:
+    """Entries of pods, and of their nodes' bridges, that are on one network."""
+    bridges = {pod.node: (_gateway(pod), bridge) for pod, _, bridge in attached}
+    entries: dict[str, list[str]] = {}
+    for pod, veth, _ in attached:
+        lines = [_entry(gateway, bridge, veth) for gateway, bridge in bridges.values()]
+        lines += [_entry(other.address, its, veth) for other, its, _ in attached if other is not pod]
+        entries[f"pod/{pod.title}"] = lines
+    for node, (_, own) in bridges.items():
+        lines = [_entry(pod.address, veth, own) for pod, veth, _ in attached]
+        lines += [_entry(gateway, bridge, own) for other, (gateway, bridge) in bridges.items() if other != node]
+        entries[node] = lines
+    return entries
+
+
+def _entry(address: str, whose: Mapping[str, str], own: Mapping[str, str]) -> str:
+    return f"neigh replace {address} lladdr {whose['mac']} nud permanent dev {own['name']}"
+
+
+def _gateway(pod: RunningPod) -> str:
+    """The address of the pod's gateway, as the CNI result has it. Raises MininetesError."""
+    for each in pod.result.get("ips", []):
+        if each.get("gateway"):
+            return str(each["gateway"])
+    raise MininetesError(f"pod {pod.title}: its CNI result names no gateway, which a matrix of this size needs")
 
 
 def install(netns: str, lines: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from mininetes.agents.controllers import ControllerSettings
 from mininetes.agents.dns import DnsServer
 from mininetes.agents.dns.manifests import dns_address
 from mininetes.agents.kubelet import BuiltInHandle, KubeletOptions, StaticPod
+from mininetes.agents.kubeproxy.agent import KubeProxy
 from mininetes.apiserver.client import Client
 from mininetes.lab.filesystem import node_path
 from mininetes.spec import ClusterSpec, NodeSpec
@@ -49,12 +50,13 @@ def static_pods(
     spec: ClusterSpec, node: NodeSpec, is_alive: Callable[[str, str], bool], more: Sequence[str] = ()
 ) -> list[StaticPod]:
     """The agents of a node that are shown as pods of kube-system; ``more`` are those of the fabric."""
-    names = ["kube-proxy"]
+    names = [KubeProxy.name]
     if node in spec.masters:
         names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", *names]
         if spec.control_plane.store == "etcd":
             names.insert(0, "etcd")
-    found = [_static_pod(spec, node.name, name, is_alive) for name in names]
+    found = [_static_pod(spec, node.name, name, is_alive) for name in names[:-1]]
+    found.append(_proxy_pod(spec, node.name, is_alive))
     others = [dataclasses.replace(_static_pod(spec, node.name, name, is_alive), ports=(), owner=None) for name in more]
     return [*found, *others]
 
@@ -71,6 +73,21 @@ def _static_pod(spec: ClusterSpec, node: str, name: str, is_alive: Callable[[str
         image=f"mininetes/{name}",
         pod_name="" if master else f"{_DAEMON_SETS.get(name, name)}-{_suffix(node)}",
         owner=None if master else ("DaemonSet", name),
+    )
+
+
+def _proxy_pod(spec: ClusterSpec, node: str, is_alive: Callable[[str, str], bool]) -> StaticPod:
+    """The pod of a node's proxy: with an outside program that one's log, and no port that is known of it."""
+    pod = _static_pod(spec, node, KubeProxy.name, is_alive)
+    if not spec.proxy.exec:
+        return pod
+    program = spec.proxy.title
+    return dataclasses.replace(
+        pod,
+        log_path=node_path(node, f"{spec.logging.directory}/{program}.log"),
+        ports=[],
+        is_alive=lambda: is_alive(node, program),
+        image=f"mininetes/{program}",
     )
 
 

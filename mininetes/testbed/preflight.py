@@ -49,7 +49,7 @@ def require_agents_features(spec: ClusterSpec) -> None:
 
 
 def _agents_features(spec: ClusterSpec) -> list[str]:
-    needed = needed_features(proxying.proxy_mode(spec), spec.proxy.backend)
+    needed = [] if spec.proxy.exec else needed_features(proxying.proxy_mode(spec), spec.proxy.backend)
     needed += ["catatonit"] if spec.pods.hold == "pause" else []
     needed += ["etcd"] if spec.control_plane.store == "etcd" else []
     return needed + (["nftables"] if spec.firewall == "kubernetes" else [])
@@ -64,6 +64,8 @@ def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
             dumped[kind]["name"] = parts.absolute(dumped[kind]["name"])
     if spec.fabric.exec:
         dumped["fabric"]["exec"][0] = parts.absolute(spec.fabric.exec[0])
+    if spec.proxy.exec:
+        dumped["proxy"]["exec"][0] = parts.absolute(spec.proxy.exec[0])
     return {
         "spec": dumped,
         "neighbour_limit": neighbour_limit(),

@@ -1,6 +1,8 @@
-"""What a description says of kube-proxy: its mode and its configuration. Pure."""
+"""What a description says of kube-proxy: its mode and its configuration, or the program in its place."""
 
 from __future__ import annotations
+
+import shutil
 
 from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE, MODES, KubeProxyConfig, Mode, kube_proxy_config
 from mininetes.errors import BadInput
@@ -19,3 +21,9 @@ def proxy_mode(spec: ClusterSpec) -> Mode:
         if mode == wanted:
             return mode
     raise BadInput("spec.proxy.mode", wanted, "one of " + ", ".join(MODES))
+
+
+def check_program(spec: ClusterSpec) -> None:
+    """See that the program of ``proxy: {exec: [...]}`` is there. Raises BadInput."""
+    if shutil.which(spec.proxy.exec[0]) is None:
+        raise BadInput("spec.proxy.exec", spec.proxy.exec[0], "a program that can be executed")

@@ -7,7 +7,9 @@ ConfigMap kube-proxy                    its configuration, as people look it up
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 from mininetes.agents.dns import dns_manifests
@@ -19,9 +21,14 @@ PODS_FROM_KUBELET = {"mininetes.io/pods-from": "kubelet"}
 """Tells the DaemonSet controller to count pods and to make none."""
 
 
-def system_objects(services: IPv4Network, proxy_configuration: str) -> list[dict[str, Any]]:
-    """All of them, in the order in which to create them. ``proxy_configuration`` is a KubeProxyConfiguration."""
-    return [_proxy_config_map(proxy_configuration), _proxy_daemon_set(), *dns_manifests(services)]
+def system_objects(
+    services: IPv4Network, proxy_configuration: str, proxy_program: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """All of them, in the order in which to create them.
+
+    ``proxy_configuration`` is a KubeProxyConfiguration; ``proxy_program`` what runs in kube-proxy's place, if so.
+    """
+    return [_proxy_config_map(proxy_configuration), _proxy_daemon_set(proxy_program), *dns_manifests(services)]
 
 
 def _proxy_config_map(configuration: str) -> dict[str, Any]:
@@ -33,12 +40,9 @@ def _proxy_config_map(configuration: str) -> dict[str, Any]:
     }
 
 
-def _proxy_daemon_set() -> dict[str, Any]:
-    container = {
-        "name": KubeProxy.name,
-        "image": f"mininetes/{KubeProxy.name}",
-        "command": [KubeProxy.name, "--config=/var/lib/kube-proxy/config.conf"],
-    }
+def _proxy_daemon_set(program: Sequence[str]) -> dict[str, Any]:
+    command = list(program) or [KubeProxy.name, "--config=/var/lib/kube-proxy/config.conf"]
+    container = {"name": KubeProxy.name, "image": f"mininetes/{Path(command[0]).name}", "command": command}
     template = {
         "metadata": {"labels": PROXY_LABELS},
         "spec": {"hostNetwork": True, "tolerations": [{"operator": "Exists"}], "containers": [container]},

@@ -243,7 +243,8 @@ class Testbed:
         running = self._measured_pods()
         known = frozenset(f"{pod.title} {pod.uid} {pod.address}" for pod in running)
         if self._settled[0] != known:
-            entries = neighbours.permanent_entries(self.blueprint.view, running)
+            flat = self.blueprint.fabric.is_flat
+            entries = neighbours.permanent_entries(self.blueprint.view, running, flat=flat)
             count = sum(len(each) for each in entries.values())
             if count <= self.neighbour_limit // 2:
                 return 0

@@ -62,7 +62,7 @@ class Terminal:
         """Press keys, such as CTRL_C."""
         os.write(self._terminal, keys.encode())
 
-    def read_until(self, pattern: str, within_s: float = 20.0) -> str:
+    def read_until(self, pattern: str, within_s: float = 60.0) -> str:
         """Return what was printed up to the first match of the pattern, and the match; it counts as read then."""
         deadline = time.monotonic() + within_s
         while not (found := re.search(pattern, self._printed)):
@@ -73,7 +73,7 @@ class Terminal:
         read, self._printed = self._printed[: found.end()], self._printed[found.end() :]
         return read
 
-    def status(self, within_s: float = 20.0) -> int:
+    def status(self, within_s: float = 60.0) -> int:
         """The command's exit status, as a shell has it, once it has ended by itself."""
         deadline = time.monotonic() + within_s
         while not self._take_in(max(deadline - time.monotonic(), 0)):

@@ -33,7 +33,9 @@ def state(peers: int = 3, **changed: Any) -> NetState:
     return NetState(
         up=frozenset({"flannel.1"}),
         addresses=frozenset({("flannel.1", IPv4Interface("10.244.1.0/32"))}),
-        routes=frozenset(Route(IPv4Network(f"{at}/24"), (Hop("flannel.1", at, onlink=True),)) for at in subnets.values()),
+        routes=frozenset(
+            Route(IPv4Network(f"{at}/24"), (Hop("flannel.1", at, onlink=True),)) for at in subnets.values()
+        ),
         links=frozenset({vxlan(**changed)}),
         neighbours=frozenset(Neighbour("flannel.1", at, f"02:00:0a:f4:{n:02x}:00") for n, at in subnets.items()),
         fdb=frozenset(
@@ -47,8 +49,8 @@ def state(peers: int = 3, **changed: Any) -> NetState:
 
 
 def prepare() -> None:
-    netbox.ip_batch("", ["link set lo up", "link add up0 type veth peer name up1", "address add 192.168.1.11/24 dev up0",
-                         "link set up0 up", "link set up1 up"])  # fmt: skip
+    lines = ["link set lo up", "link add up0 type veth peer name up1", "address add 192.168.1.11/24 dev up0"]
+    netbox.ip_batch("", [*lines, "link set up0 up", "link set up1 up"])
 
 
 def do(*argv: str) -> str:
@@ -94,8 +96,11 @@ def smaller() -> dict[str, Any]:
     do("ip", "route", "add", "10.99.0.0/16", "via", "192.168.1.99")
     do("iptables", "-A", "FORWARD", "-s", "10.99.0.0/16", "-j", "ACCEPT")
     less = said(applier.apply(HERE, state(1), state()))
-    two_left = {"neigh": do("ip", "neigh", "show", "nud", "permanent"), "fdb": do("bridge", "fdb", "show", "dev", "flannel.1"),
-                "route": do("ip", "route")}  # fmt: skip
+    two_left = {
+        "neigh": do("ip", "neigh", "show", "nud", "permanent"),
+        "fdb": do("bridge", "fdb", "show", "dev", "flannel.1"),
+        "route": do("ip", "route"),
+    }
     nothing = said(applier.apply(HERE, NetState(), state(1)))
     return {
         "less": less, "two_left": two_left, "nothing": nothing, "links": do("ip", "-brief", "link"),
@@ -127,8 +132,8 @@ MEDDLING = {
                            ["add route 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink"]),
     "a neighbour is forgotten": (["ip", "neigh", "del", "10.244.3.0", "dev", "flannel.1"],
                                  ["add neighbour 10.244.3.0 lladdr 02:00:0a:f4:03:00 dev flannel.1"]),
-    "a neighbour is another": (["ip", "neigh", "replace", "10.244.3.0", "lladdr", "02:00:00:00:00:99", "dev", "flannel.1",
-                                "nud", "permanent"],
+    "a neighbour is another": (["ip", "neigh", "replace", "10.244.3.0", "lladdr", "02:00:00:00:00:99", "dev",
+                                "flannel.1", "nud", "permanent"],
                                ["change neighbour 10.244.3.0 lladdr 02:00:0a:f4:03:00 dev flannel.1"]),
     "a forwarding entry is stale": (["bridge", "fdb", "replace", "02:00:0a:f4:02:00", "dev", "flannel.1", "dst",
                                      "192.168.1.77"],

@@ -340,7 +340,7 @@ DRIFTS = {
 
 
 def test_what_somebody_changes_by_hand_is_reported_as_drift_of_that_node() -> None:
-    with running("--nodes", "3", "--pods", "0") as lab:
+    with running("--nodes", "3", "--pods", "0", "--set", "fabric={name: static, repair: false}") as lab:
         for node in lab.nodes:
             assert node not in lab.status()[1]["drift"]
         for what, (command, words) in DRIFTS.items():
@@ -354,7 +354,7 @@ def test_what_somebody_changes_by_hand_is_reported_as_drift_of_that_node() -> No
 
 
 def test_a_deleted_route_is_drift_and_the_matrix_names_the_pairs_that_it_lost() -> None:
-    with running("--pods", "1") as lab:
+    with running("--pods", "1", "--set", "fabric={name: static, repair: false}") as lab:
         lab.exec("node1", "ip", "route", "del", "10.244.2.0/24")
         status, said = lab.status()
         assert status == 1

@@ -1,4 +1,4 @@
-"""Every fabric on every underlay: who reaches whom, without NAT, with packets that fit; and what flannel's users know."""
+"""Every fabric on every underlay: who reaches whom, without NAT, with packets that fit; what flannel's users know."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROUTED = ("racks", "leaf_spine")
 
 
 def test_every_fabric_and_every_underlay_has_its_row() -> None:
-    assert sorted(FABRICS) == parts.names("fabric")
+    assert sorted([*FABRICS, "weave"]) == parts.names("fabric"), "weave's are in test_weave_live"
     assert sorted(UNDERLAYS) == parts.names("underlay")
 
 
@@ -59,7 +59,7 @@ def test_the_matrix_is_as_expected_and_nothing_is_translated(fabric: str, underl
         mtu = FABRICS[fabric].get("mtu", 1500)
         assert f"mtu {mtu} " in lab.exec("pod/node1-1", "ip", "link", "show", "eth0")
         assert lab.status() == (0, {**lab.status()[1], "drift": {}})
-        if fabric != "none":
+        if fabric != "none" and underlay in ("three_node", "leaf_spine"):
             check_a_cut(lab, fabric, underlay)
 
 
@@ -131,7 +131,7 @@ def found_on(lab: RunningLab, node: str) -> dict[str, list[str]]:
         "ip addr": "ip -o -4 addr",
         "ip route": "ip route",
         "ip neigh (permanent)": "ip neigh show nud permanent",
-        "bridge fdb (flannel.1)": "if ip link show flannel.1 >/dev/null 2>&1; then bridge fdb show | grep flannel.1; fi",
+        "bridge fdb (flannel.1)": "bridge fdb show | grep flannel.1 || true",
         "iptables-save": "iptables-save | grep -v '^#'",
     }
     script = "\n".join(f"echo '# {heading}'; {command}" for heading, command in commands.items())
@@ -145,7 +145,8 @@ def cleaned(heading: str, lines: list[str]) -> list[str]:
         cut = [re.sub(r"^\d+: ", "", line).partition(" numtxqueues")[0] for line in lines]
         return sorted(re.sub(r" (allmulti|minmtu|maxmtu) \d+| addrgenmode \S+", "", line).strip() for line in cut)
     if heading == "ip addr":
-        return sorted(re.sub(r"^\d+: ", "", line) for line in lines)
+        bare = (re.sub(r" brd \S+", "", line) for line in lines)  # the underlay's own addresses have one
+        return sorted(re.sub(r"^\d+: ", "", line) for line in bare)
     if heading == "iptables-save":
         return sorted(line for line in lines if line.startswith(("-A", ":FLANNEL")))
     return lines

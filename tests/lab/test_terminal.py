@@ -69,7 +69,7 @@ def _interrupts_a_ping(terminal: Terminal) -> None:
     terminal.read_until("icmp_seq=2 ")
     terminal.press(CTRL_C)
     terminal.read_until("packets transmitted")
-    terminal.read_until(MININET, within_s=5)
+    terminal.read_until(MININET, within_s=20)
     terminal.type("node1 echo $((6 * 7)) on $(uname -n)")
     terminal.read_until(r"42 on node1\r")
     terminal.read_until(MININET)
@@ -129,7 +129,7 @@ def test_a_shell_has_its_prompt_its_jobs_and_its_exit_status(
         terminal.type("fg")
         terminal.read_until("again")
         terminal.press(CTRL_C)
-        terminal.read_until(prompt, within_s=5)
+        terminal.read_until(prompt, within_s=20)
         terminal.type("echo status $?")
         terminal.read_until(r"status 130\r\n")
         terminal.type("sleep 1000 & kill %1; wait %1; echo status $?")
@@ -155,5 +155,5 @@ def test_ctrl_c_ends_a_command_in_a_node(traces: Traces, lab: RunningLab) -> Non
     with Terminal(traces, "exec", "--lab", lab.name, "node1", "--", "ping", "192.168.1.12") as terminal:
         terminal.read_until("icmp_seq=2 ")
         terminal.press(CTRL_C)
-        assert terminal.status(within_s=5) == 130
+        assert terminal.status(within_s=20) == 130
     assert lab.status()[0] == 0

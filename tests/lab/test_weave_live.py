@@ -10,12 +10,14 @@ import json
 import re
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
 from cluster_api import ClusterApi, deployment, is_ready, service
+from ordinary_user import ordinary_user
 from packet_capture import captured
 from running_lab import Done, RunningLab, mininetes, running
 from scapy.layers.inet import ICMP, IP, UDP
@@ -71,6 +73,9 @@ class HandMade:
     def __init__(self, lab: RunningLab, node: str, name: str) -> None:
         self.lab, self.node, self.name = lab, node, name
         lab.exec(node, "ip", "netns", "add", name)
+        quiet = "net.ipv6.conf.{}.disable_ipv6=1"  # as the kubelet's pods are: they say nothing unasked
+        settings = [quiet.format(each) for each in ("all", "default")]
+        lab.exec(node, "ip", "netns", "exec", name, "sysctl", "-q", "-w", *settings)
         said = lab.exec(node, "/opt/cni/bin/net-script.sh", "add", name, name)
         found = re.search(r"^address +(\S+)/\d+$", said, re.MULTILINE)
         assert found is not None, said
@@ -193,6 +198,8 @@ def test_status_shows_peers_connections_and_ranges(lab: RunningLab) -> None:
     listening = lab.exec("node1", "ss", "-Hltn")
     assert "0.0.0.0:6783" in listening
     assert "127.0.0.1:6784" in listening
+    pairs = lab.exec("node1", "ss", "-Htn", "state", "established", "( sport = :6783 or dport = :6783 )")
+    assert len(pairs.splitlines()) == 2  # one to each, although both sides dial
 
 
 def test_every_agent_knows_every_pod_at_once(lab: RunningLab) -> None:
@@ -282,6 +289,15 @@ def test_what_is_damaged_by_hand_is_repaired_and_said(lab: RunningLab) -> None:
     assert '"Drift repaired" change="ip link add name vxlan-6784' in lab.exec("node3", "cat", "/var/log/weave.log")
 
 
+def test_what_is_damaged_by_hand_may_be_left_and_only_said() -> None:
+    with running("--fabric", "weave", "--nodes", "2", "--pods", "1", *ALONE, "--set", "fabric.repair=false") as lab:
+        assert pings(lab, "pod/node1-1", lab.address("pod/node2-1"))
+        lab.exec("node1", "bridge", "fdb", "del", "00:00:00:00:00:00", "dev", "vxlan-6784", "dst", "192.168.1.12")
+        said = '"Drift found" change="bridge fdb append 00:00:00:00:00:00 dev vxlan-6784 dst 192.168.1.12"'
+        wait_until(lambda: said in lab.exec("node1", "cat", "/var/log/weave.log"), "it is said", within_s=20)
+        assert flooded(lab, "node1") == 0
+
+
 def test_an_address_that_moves_is_found_where_it_is_now() -> None:
     """With a range so small that nodes give each other what they have: the same address, soon on another node."""
     small = ("--set", "network.pods=10.32.0.0/27", "--set", "network.nodePrefix=29")
@@ -354,15 +370,21 @@ def test_a_node_joins_without_a_control_plane_and_its_pods_reach_everyone_and_it
 # --- with the control plane, and without it again --------------------------------------------------------------------
 
 
+def log_of(api: ClusterApi, pod: str) -> str:
+    """What `kubectl logs` prints of a pod in kube-system."""
+    path = f"{api.server}/api/v1/namespaces/kube-system/pods/{pod}/log"
+    asked = urllib.request.Request(path, headers={"Authorization": f"Bearer {api.token}"})
+    with urllib.request.urlopen(asked, timeout=20, context=api.tls) as answer:
+        return str(answer.read().decode())
+
+
 def test_with_a_control_plane_agents_are_pods_services_are_known_and_it_may_go() -> None:
     with running("--fabric", "weave", "--pods", "1") as lab:
         api = ClusterApi(lab)
         assert lab.probe().status == 0
         agents = [name for name in api.ready_pods("kube-system") if name.startswith("weave-net-")]
         assert len(agents) == 3
-        logs = mininetes("logs", "--lab", lab.name, "-n", "kube-system", agents[0])
-        text = logs.stdout if logs.status == 0 else lab.exec("node1", "cat", "/var/log/weave.log")
-        assert 'ipalloc-range="10.32.0.0/12"' in text
+        assert 'ipalloc-range="10.32.0.0/12" owned=["[10.' in log_of(api, agents[0])
         api.create("/apis/apps/v1/namespaces/default/deployments", deployment("shop", 3))
         made = api.create("/api/v1/namespaces/default/services", service("shop"))
         address = made["spec"]["clusterIP"]
@@ -385,6 +407,23 @@ def test_with_a_control_plane_agents_are_pods_services_are_known_and_it_may_go()
         assert asked.status == 0, asked
         for pod in new:
             pod.end()
+
+
+def test_the_range_of_a_node_that_is_taken_out_of_the_api_goes_to_the_others() -> None:
+    with running("--fabric", "weave", "--underlay", "single_switch", "--pods", "1") as lab:
+        done = mininetes("node", "rm", "--lab", lab.name, "node3")
+        assert done.status == 0, done
+        left = ("node1", "node2")
+        for node in left:
+            wait_until(lambda node=node: "node3" not in report(lab, node)["peers"], f"{node} has heard", within_s=15)  # type: ignore[misc]
+        shares = lab.exec("node2", WEAVE, "status", "ipam")
+        assert sum(int(line.split()[1]) for line in shares.splitlines()) == NETWORK.num_addresses
+        assert lab.probe().status == 0
+        done = mininetes("node", "add", "--lab", lab.name, "node3")
+        assert done.status == 0, done
+        assert lab.probe().status == 0
+        assert report(lab, "node1")["conflicts"] == []
+        assert "node3" in report(lab, "node1")["peers"]
 
 
 def cut_port(lab: RunningLab, router: str, device: str) -> str:
@@ -443,3 +482,18 @@ def test_arp_is_answered_across_nodes_by_the_pod_itself(lab: RunningLab) -> None
     assert len(replies) == 1
     own = json.loads(lab.exec("pod/node1-2", "ip", "-json", "link", "show", "eth0"))[0]["address"]
     assert (replies[0].hwsrc, replies[0].pdst) == (own, asks)
+
+
+def test_an_ordinary_user_may_do_it_too() -> None:
+    with ordinary_user() as user, user.traces() as traces:
+        done = traces.run(
+            "up", "--lab", "mine", "--fabric", "weave", "--nodes", "2", "--pods", "1", "-o", "json", *ALONE
+        )
+        try:
+            assert done.status == 0, done
+            probed = traces.run("probe", "reachability", "--lab", "mine")
+            assert probed.status == 0, probed
+            said = traces.run("exec", "--lab", "mine", "node2", "--", "weave", "status")
+            assert "1 established, 0 pending" in said.stdout, said
+        finally:
+            traces.run("down", "mine")

@@ -28,14 +28,15 @@ from mininetes.errors import MissingFeature
 from mininetes.kernel import features
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / ".venv" / "vm-kernel"
+VENV = ROOT / ".venv"
+HOME = VENV / "vm-kernel"
 """Where scripts/vm_kernel.sh puts the kernel, its modules and what it found out about KVM."""
 
 FEATURES = ("br_netfilter", "ip_vs", "ipset", "dummy", "netem", "ipvlan")
 """What the tests in tests/vm/inside need (names of kernel/feature_table.py). A kernel that has all runs them itself."""
 
 PROGRAMS = ("vng", "qemu-system-x86_64", "setpriv", "unshare", "modprobe")
-SEARCHED = (str(ROOT / ".venv" / "bin"), os.environ.get("PATH", ""), *features.SYSTEM_DIRECTORIES)
+SEARCHED = (str(VENV / "bin"), os.environ.get("PATH", ""), *features.SYSTEM_DIRECTORIES)
 
 # 9p asks the host about every file each time: these, which nobody writes to meanwhile, are read through a cache.
 _CACHED = "/usr/bin /usr/sbin /usr/lib/x86_64-linux-gnu /usr/lib/python3*"
@@ -43,7 +44,7 @@ _JOB = """\
 set -u
 mkdir -p /run/cached
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=524288 cached /run/cached
-for folder in {cached}; do
+for folder in {cached} {venv} {root}; do
     mount --bind "/run/cached$folder" "$folder"
 done
 for module in {modules}; do
@@ -58,12 +59,12 @@ _MODULES = "br_netfilter ip_tables"
 
 
 def missing_here() -> str:
-    """Say in one line which of FEATURES the running kernel lacks; empty when it has all of them."""
+    """Which of FEATURES the running kernel lacks, with commas; empty when it has all of them."""
     features.complete_path()
     try:
         features.require(FEATURES)
     except MissingFeature as missing:
-        return str(missing)
+        return missing.feature
     return ""
 
 
@@ -107,7 +108,15 @@ class Machine:
         the console's last lines when it did not start or took longer than ``timeout_s``.
         """
         job, output, status = (results / name for name in ("job.sh", "output", "status"))
-        job.write_text(_JOB.format(cached=_CACHED, modules=_MODULES, root=shlex.quote(str(root)), script=script))
+        job.write_text(
+            _JOB.format(
+                cached=_CACHED,
+                modules=_MODULES,
+                venv=shlex.quote(str(VENV)),
+                root=shlex.quote(str(root)),
+                script=script,
+            )
+        )
         status.unlink(missing_ok=True)
         inside = f"bash {shlex.quote(str(job))} >{shlex.quote(str(output))} 2>&1; echo $? >{shlex.quote(str(status))}"
         with (results / "console").open("w+", errors="replace") as console:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mininetes.agents.kubeproxy.iptables_state import (
     CANARY,
     CANARY_TABLES,
@@ -17,7 +15,8 @@ from mininetes.agents.kubeproxy.iptables_state import (
 from mininetes.agents.kubeproxy.restoring import Backend, NodeTools, RestoreFailed
 from mininetes.agents.kubeproxy.rulesets import IptablesRuleset
 
-Told = Callable[[str], None]
+_MANGLES_CANARY = f"*mangle\n:{CANARY} - [0:0]\nCOMMIT\n"
+"""The other tables' canaries are among their chains."""
 
 
 def saved(tools: NodeTools, backend: Backend | None = None) -> Saved:
@@ -39,8 +38,7 @@ class IptablesApplier:
         that is ``certain``, the kernel is not asked which chains there are. Raises RestoreFailed.
         """
         if not (old is not None and certain and self._repeated(new, old)):
-            self._restore(whole_text(new, saved(self._tools)), old)
-        self._make_canaries()
+            self._restore(_MANGLES_CANARY + whole_text(new, saved(self._tools)), old)
         return len(new.chains)
 
     def _repeated(self, new: IptablesRuleset, old: IptablesRuleset) -> bool:
@@ -49,7 +47,7 @@ class IptablesApplier:
         if not text:
             return False
         try:
-            self._tools.restore(self._argv, text)
+            self._tools.restore(self._argv, _MANGLES_CANARY + text)
         except RestoreFailed:
             return False
         return True
@@ -69,10 +67,6 @@ class IptablesApplier:
                 # tables are separate transactions: those before the refused one have changed already
                 self._tools.restore(self._argv, whole_text(old, saved(self._tools)))
             raise
-
-    def _make_canaries(self) -> None:
-        text = "".join(f"*{table}\n:{CANARY} - [0:0]\nCOMMIT\n" for table in CANARY_TABLES if table == "mangle")
-        self._tools.restore(self._argv, text)
 
     def intact(self) -> bool:
         """Whether nobody flushed the tables: every canary chain is still there."""

@@ -94,15 +94,17 @@ class Interface:
         return await verb(request, holder) if verb is not None else _refuse(405, "POST, GET or DELETE")
 
     async def _take(self, request: web.Request, holder: str) -> web.StreamResponse:
-        has = self._agent.peer.addresses.of(holder)
-        if has is not None:
-            return _refuse(409, f"{holder} already has {has}")
         pod = (await request.text()).strip()
         try:
             gateway = await self._agent.gateway()
+            has = self._agent.peer.addresses.of(holder)
+            if has is not None:
+                return _refuse(409, f"{holder} already has {has}")
             address = await self._agent.take(holder, pod)
         except NoSpace as none:
             return _refuse(503, str(none))
+        if request.transport is None or request.transport.is_closing():
+            self._agent.release(holder)  # whoever asked has gone, and with it the DEL that would give it back
         return web.Response(text=self._said(address, gateway))
 
     async def _look(self, _: web.Request, holder: str) -> web.StreamResponse:

@@ -60,7 +60,7 @@ def summary(peer: Peer, links: Sequence[Link], mtu: int) -> str:
         ("Status", "ready" if peer.ring.ranges(peer.me.name) else "waiting for a range"),
         ("Range", str(peer.network)),
         ("Owned", ", ".join(map(str, peer.ring.ranges(peer.me.name))) or "none"),
-        ("Pods", f"{pods} on all nodes"),
+        ("Addresses", f"{pods} given out by all"),
         ("Conflicts", ", ".join(peer.conflicts()) or "none"),
         None,
         ("Service", "names"),

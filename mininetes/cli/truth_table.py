@@ -1,0 +1,75 @@
+"""truth-table: what every service of a running lab must do for whom, beside what it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mininetes.cli.options import lab_option, output_option
+from mininetes.errors import BadInput
+from mininetes.lab import state
+from mininetes.lab.asking import ask
+
+_ANSWER_WITHIN_S = 1800.0
+
+
+@click.command("truth-table", epilog="Example: mininetes truth-table --service web --mode iptables --mode nftables")
+@lab_option
+@click.option("--service", "--include", "services", multiple=True, metavar="[NAMESPACE/]NAME",
+              help="Only this service; all of them otherwise.")  # fmt: skip
+@click.option("--mode", "modes", multiple=True, metavar="MODE",
+              help="Measure in this proxy mode, or in several one after another; the lab's own otherwise.")  # fmt: skip
+@click.option("--connections", type=int, default=20, show_default=True, help="Tries for each endpoint expected.")
+@click.option("--timeout", "timeout_s", type=float, default=1.0, show_default=True, help="Seconds for each.")
+@click.option("--wrong", "only_wrong", is_flag=True, help="List only what is not as it must be.")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write the rows as JUnit XML too.")  # fmt: skip
+@output_option
+def truth_table_command(
+    lab: str | None,
+    services: tuple[str, ...],
+    modes: tuple[str, ...],
+    connections: int,
+    timeout_s: float,
+    only_wrong: bool,
+    junit: Path | None,
+    output: str,
+) -> int:
+    """Ask every address of every service from all kinds of clients; status 1 when something else happens.
+
+    Clients are a pod and the node itself on each node, endpoints themselves, and clients outside. With several
+    modes it says where they differ; a difference that is not a known one is a failure too.
+    """
+    from mininetes.agents.kubeproxy.preconditions import needed_features  # noqa: PLC0415
+    from mininetes.kernel import features  # noqa: PLC0415
+    from mininetes.probes.service_asking import AskOptions  # noqa: PLC0415
+    from mininetes.probes.truth_table import TruthTable  # noqa: PLC0415
+    from mininetes.testbed import show_truth  # noqa: PLC0415
+    from mininetes.testbed.truth import known_modes  # noqa: PLC0415
+
+    AskOptions(connections, timeout_s)  # checks both before the lab is asked
+    control = state.find(lab).control
+    for mode in known_modes(modes):
+        features.require(needed_features(mode, None))
+    answer = ask(
+        control,
+        answer_within_s=_ANSWER_WITHIN_S,
+        op="truth-table",
+        services=list(services),
+        modes=list(modes),
+        connections=connections,
+        timeout_s=timeout_s,
+    )
+    measured = TruthTable.from_json(answer)
+    if junit is not None:
+        try:
+            junit.write_text(measured.junit())
+        except OSError as failed:
+            raise BadInput("--junit", str(junit), f"a file that can be written ({failed.strerror})") from None
+    if output == "json":
+        click.echo(json.dumps(answer, indent=1))
+    else:
+        show_truth.report(measured, everything=not only_wrong)
+    return 0 if measured.holds else 1

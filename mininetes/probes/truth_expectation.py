@@ -1,0 +1,173 @@
+"""What must happen to a packet for a service's address: from one endpoint choice, in every mode. Pure.
+
+By the behaviour of kube-proxy 1.30 (`pkg/proxy/*/proxier.go`; mode userspace: 1.25). What a mode does
+otherwise than iptables, the default, is said with its reason in `Expected.differs`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal
+
+from mininetes.agents.kubeproxy.configuration import Mode
+from mininetes.agents.kubeproxy.services import Endpoint
+from mininetes.agents.kubeproxy.view import Fate, NodeView, PortTraffic
+
+AddressKind = Literal["cluster IP", "node port", "localhost", "external IP", "load balancer"]
+
+
+class Outcome(enum.Enum):
+    """What happens to a connection, in the words of the packet flows."""
+
+    DNAT = "DNAT"
+    REJECT = "REJECT"
+    DROP = "DROP"
+    NOMATCH = "NOMATCH"
+    """The proxy leaves it alone: no endpoint of the service answers."""
+    CLOSED = "CLOSED"
+    """Accepted by the proxy itself, and closed without an answer (mode userspace)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who sends, as the node sees it whose rules translate.
+
+    ``address``: the source address there. ``own``: it is that node itself; ``pod``: a pod's packet, unless its
+    node put its own address on it; ``here``: it comes from that node or one of its pods.
+    """
+
+    address: str
+    own: bool = False
+    pod: bool = False
+    here: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What must happen. ``masquerade``: endpoints see an address of the node; one that asks itself always does.
+
+    ``endpoints`` as ``address:port``; ``sticky``: always the same one of them. ``why`` and ``differs`` are for people.
+    """
+
+    outcome: Outcome
+    endpoints: tuple[str, ...] = ()
+    masquerade: bool = False
+    sticky: bool = False
+    why: str = ""
+    differs: str = ""
+
+    def __str__(self) -> str:
+        if self.outcome is not Outcome.DNAT:
+            return str(self.outcome.value)
+        way = ", ".join(word for word, holds in (("masqueraded", self.masquerade), ("sticky", self.sticky)) if holds)
+        return f"DNAT to {' '.join(self.endpoints)}" + (f" ({way})" if way else "")
+
+
+def expect(view: NodeView, traffic: PortTraffic, mode: Mode, asker: Asker, to: AddressKind) -> Expected:
+    """What the rules of ``view``'s node must do with a packet from ``asker`` to an address of ``traffic``'s port."""
+    if mode == "userspace":
+        return _by_userspace(traffic, asker, to)
+    said = _by_rules(view, traffic, asker, to)
+    change = _DIFFERENCES.get(mode)
+    return change(traffic, asker, to, said) if change is not None else said
+
+
+def _by_rules(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKind) -> Expected:
+    port = traffic.port
+    if to == "cluster IP":
+        if traffic.internal is not Fate.SERVE:
+            return _fate(traffic.internal)
+        chosen = traffic.local if port.internal_local else traffic.cluster
+        told = bool(view.local_traffic.by)
+        masquerade = view.masquerade_all or (told and not _is_local(view, asker))
+        why = "policy Local: endpoints of this node" if port.internal_local else "policy Cluster"
+        return _serve(traffic, chosen, masquerade=masquerade, why=why)
+    if to == "localhost" and not view.localhost_node_ports:
+        return Expected(Outcome.NOMATCH, why="localhostNodePorts is off")
+    if to == "load balancer" and port.source_ranges and traffic.anywhere and not _in_ranges(view, traffic, asker):
+        return Expected(Outcome.DROP, why="not in loadBalancerSourceRanges")
+    if not traffic.anywhere and asker.own and to in ("external IP", "load balancer"):
+        return Expected(Outcome.NOMATCH, why="filter OUTPUT does not look at external addresses")
+    return _external(view, traffic, asker)
+
+
+def _external(view: NodeView, traffic: PortTraffic, asker: Asker) -> Expected:
+    """What becomes of traffic to an external address that is let in."""
+    if not traffic.anywhere:
+        return _fate(Fate.REJECT)
+    if not traffic.port.external_local:
+        return _serve(traffic, traffic.cluster, masquerade=True, why="policy Cluster")
+    if view.local_traffic.by and _is_local(view, asker):
+        return _serve(traffic, traffic.cluster, masquerade=False, why="policy Local, but from a pod: any endpoint")
+    if asker.own:
+        return _serve(traffic, traffic.cluster, masquerade=True, why="policy Local, but from the node: any endpoint")
+    if traffic.external is not Fate.SERVE:
+        return _fate(traffic.external)
+    return _serve(traffic, traffic.local, masquerade=False, why="policy Local: endpoints of this node")
+
+
+def _serve(traffic: PortTraffic, chosen: tuple[Endpoint, ...], *, masquerade: bool, why: str) -> Expected:
+    endpoints = tuple(sorted(map(str, chosen)))
+    return Expected(Outcome.DNAT, endpoints, masquerade, sticky=bool(traffic.port.affinity_s), why=why)
+
+
+def _fate(fate: Fate) -> Expected:
+    if fate is Fate.REJECT:
+        return Expected(Outcome.REJECT, why="no endpoint anywhere")
+    return Expected(Outcome.DROP, why="policy Local, and no endpoint on this node")
+
+
+def _is_local(view: NodeView, asker: Asker) -> bool:
+    """Whether the detect-local mode takes it for traffic of the node's pods."""
+    if view.local_traffic.by == "network":
+        return IPv4Address(asker.address) in IPv4Network(view.local_traffic.value)
+    return asker.pod and asker.here
+
+
+def _in_ranges(view: NodeView, traffic: PortTraffic, asker: Asker) -> bool:
+    port = traffic.port
+    return port.allows(asker.address) or (asker.address in port.load_balancer_ips and port.allows(view.address))
+
+
+def _in_nftables(traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expected) -> Expected:
+    if to == "localhost":
+        return Expected(Outcome.NOMATCH, differs="nftables has no node ports on localhost")
+    if said.outcome is Outcome.NOMATCH and not traffic.anywhere and asker.own:
+        differs = "nftables looks at external addresses without endpoints in OUTPUT too"
+        return Expected(Outcome.REJECT, why="no endpoint anywhere", differs=differs)
+    return said
+
+
+def _in_ipvs(traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expected) -> Expected:
+    if to == "localhost":
+        return Expected(Outcome.NOMATCH, differs="ipvs has no node ports on localhost")
+    if to == "cluster IP" and said.outcome is Outcome.DROP:
+        differs = "ipvs refuses where its virtual server is empty, instead of dropping"
+        return Expected(Outcome.REJECT, why=said.why, differs=differs)
+    if not traffic.anywhere and said.outcome is not Outcome.REJECT:
+        return Expected(Outcome.REJECT, why="no endpoint anywhere", differs="ipvs has all addresses on the node itself")
+    return said
+
+
+_Change = Callable[[PortTraffic, Asker, AddressKind, Expected], Expected]
+_DIFFERENCES: dict[str, _Change] = {"nftables": _in_nftables, "ipvs": _in_ipvs}
+
+
+def _by_userspace(traffic: PortTraffic, asker: Asker, to: AddressKind) -> Expected:
+    """A process of the node accepts for every ready endpoint; policies and source ranges came later."""
+    if to in ("external IP", "load balancer") and (asker.pod or asker.own):
+        differs = "userspace takes external addresses only from off the machine"
+        return Expected(Outcome.NOMATCH, differs=differs)
+    ready = tuple(each for each in traffic.endpoints if each.ready)
+    if not ready:
+        if traffic.port.protocol == "udp":
+            return Expected(
+                Outcome.DROP, why="no ready endpoint", differs="userspace takes datagrams, and forgets them"
+            )
+        differs = "userspace accepts, and closes when there is no endpoint"
+        return Expected(Outcome.CLOSED, why="no ready endpoint", differs=differs)
+    said = _serve(traffic, ready, masquerade=True, why="every ready endpoint")
+    return replace(said, differs="userspace copies every connection, under no policy")

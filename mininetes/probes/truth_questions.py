@@ -1,0 +1,198 @@
+"""Which connections the truth table tries, and what is expected of each. Pure.
+
+       who asks                               what is asked
+each node, a pod on each,          cluster IP, external IPs, load balancer's addresses,
+an endpoint itself on each,   x    the node port of the own node and of another one
+clients outside, blocked ones      (the node: on localhost too; from outside: of every node)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mininetes.agents.kubeproxy.configuration import Mode
+from mininetes.agents.kubeproxy.view import NodeView, PortTraffic
+from mininetes.probes.truth_expectation import AddressKind, Asker, Expected, Outcome, expect
+from mininetes.probes.vantage import Vantage
+
+LOCALHOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A cluster as the truth table sees it.
+
+    ``views`` and ``addresses`` (all that a node has) by node. ``responders``: the pod that answers at an endpoint,
+    by ``address:port/protocol``. ``entries``: the nodes at which a packet from outside to an address of a service
+    may enter the cluster; none when it is not led there. ``masquerades``: pods' packets to other nodes' addresses
+    leave as their node's.
+    """
+
+    mode: Mode
+    views: Mapping[str, NodeView]
+    addresses: Mapping[str, frozenset[str]]
+    vantages: Sequence[Vantage]
+    responders: Mapping[str, str]
+    entries: Callable[[Vantage, str], Sequence[str]]
+    masquerades: bool = False
+
+
+@dataclass(frozen=True)
+class Path:
+    """A node whose rules may translate the packet, what is expected then, and which clients endpoints may see.
+
+    ``as_node``: when it is masqueraded; ``unchanged``: when it is not.
+    """
+
+    node: str
+    expected: Expected
+    as_node: frozenset[str]
+    unchanged: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row to measure: who asks what, and each path that the network may choose.
+
+    ``who`` says what the source is to the service. ``endpoints``: what answers as which pod, by the pod's title;
+    not ``told``: some endpoints do not say who they are, so that only the outcome can be looked at.
+    """
+
+    mode: Mode
+    service: str
+    source: Vantage
+    who: str
+    to: AddressKind
+    at: str
+    address: str
+    port: int
+    protocol: str
+    paths: tuple[Path, ...]
+    endpoints: Mapping[str, str]
+    told: bool
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked, and what is not, with the reason."""
+
+    asked: tuple[Question, ...]
+    skipped: tuple[str, ...]
+
+
+def questions(scene: Scene, wanted: Callable[[str], bool] = lambda _: True) -> Questions:
+    """All rows for the services (``namespace/name``) that are wanted."""
+    asked: list[Question] = []
+    skipped: list[str] = []
+    if not scene.views:
+        return Questions((), ())
+    names = {view.node: {_key(each): each for each in view.ports} for view in scene.views.values()}
+    for key, traffic in next(iter(names.values())).items():
+        port = traffic.port
+        if not wanted(f"{port.namespace}/{port.service}"):
+            continue
+        told = all(_endpoint_key(traffic, str(each)) in scene.responders for each in traffic.endpoints)
+        if port.protocol == "sctp" or (port.protocol == "udp" and not told):
+            why = "nothing here speaks SCTP" if port.protocol == "sctp" else "its endpoints do not say who they are"
+            skipped.append(f"{port.name}/{port.protocol}: {why}")
+            continue
+        by_node = {node: ports[key] for node, ports in names.items() if key in ports}
+        asked += _of_port(scene, by_node, told, skipped)
+    return Questions(tuple(asked), tuple(skipped))
+
+
+def _key(traffic: PortTraffic) -> tuple[str, str]:
+    return traffic.port.name, traffic.port.protocol
+
+
+def _endpoint_key(traffic: PortTraffic, endpoint: str) -> str:
+    return f"{endpoint}/{traffic.port.protocol}"
+
+
+def _of_port(scene: Scene, by_node: Mapping[str, PortTraffic], told: bool, skipped: list[str]) -> Iterator[Question]:
+    traffic = next(iter(by_node.values()))
+    port = traffic.port
+    titles = {str(each): scene.responders.get(_endpoint_key(traffic, str(each)), "") for each in traffic.endpoints}
+    endpoints = {title: endpoint for endpoint, title in titles.items() if title}
+    addresses = {each.address for each in traffic.endpoints}
+    for source, who in _sources(scene, by_node, addresses):
+        for to, at, address, number in _targets(scene, traffic, source):
+            nodes = _translating(scene, source, to, at, address)
+            paths = tuple(_path(scene, by_node[node], source, node, to) for node in nodes if node in by_node)
+            row = f"{port.name}: {source.name} -> {to}{f' of {at}' if at else ''}"
+            if not paths:
+                skipped.append(f"{row}: the network does not lead there")
+            elif any(_comes_back_past_it(path, source, by_node[path.node]) for path in paths):
+                skipped.append(f"{row}: replies would not pass {at}, which no mode can help")
+            else:
+                yield Question(
+                    scene.mode, port.name, source, who, to, at, address, number, port.protocol, paths, endpoints, told
+                )
+
+
+def _sources(scene: Scene, nodes: Iterable[str], endpoints: set[str]) -> Iterator[tuple[Vantage, str]]:
+    """Each node, its first pod that is no endpoint, its first that is one; and all that is outside."""
+    for node in nodes:
+        pods = [each for each in scene.vantages if each.kind == "pod" and each.node == node]
+        yield from ((each, "node") for each in scene.vantages if each.kind == "node" and each.name == node)
+        others = [(each, "pod") for each in pods if each.address not in endpoints]
+        own = [(each, "endpoint itself") for each in pods if each.address in endpoints]
+        yield from [*others[:1], *own[:1]]
+    for each in scene.vantages:
+        if each.kind == "outside":
+            yield each, "outside"
+
+
+_Target = tuple[AddressKind, str, str, int]
+
+
+def _targets(scene: Scene, traffic: PortTraffic, source: Vantage) -> Iterator[_Target]:
+    """What a source asks: the kind of address, of which node, the address and the port."""
+    port = traffic.port
+    inside = source.kind != "outside"
+    if inside:
+        yield "cluster IP", "", port.cluster_ip, port.port
+    yield from (("external IP", "", ip, port.port) for ip in port.external_ips)
+    yield from (("load balancer", "", ip, port.port) for ip in port.load_balancer_ips)
+    if not port.node_port:
+        return
+    names = list(scene.views)
+    first = names.index(source.node) if inside else 0
+    turned = [*names[first:], *names[:first]]
+    for node in turned[:2] if inside else turned:
+        yield "node port", node, scene.views[node].address, port.node_port
+    if source.kind == "node" and port.protocol == "tcp":
+        yield "localhost", source.node, LOCALHOST, port.node_port
+
+
+def _translating(scene: Scene, source: Vantage, to: AddressKind, at: str, address: str) -> Sequence[str]:
+    """The nodes whose rules the packet may meet: the one whose address it is, or the first that it passes."""
+    if to == "node port":
+        return [at]
+    return [source.node] if source.kind != "outside" else scene.entries(source, address)
+
+
+def _path(scene: Scene, traffic: PortTraffic, source: Vantage, node: str, to: AddressKind) -> Path:
+    view = scene.views[node]
+    crosses = source.node not in ("", node)
+    as_node = crosses and source.kind == "pod" and scene.masquerades
+    address = scene.views[source.node].address if as_node else source.address
+    asker = Asker(
+        address,
+        own=source.kind == "node" and not crosses,
+        pod=source.kind == "pod" and not as_node,
+        here=source.node == node,
+    )
+    unchanged = scene.addresses[source.node] if as_node else frozenset({source.address})
+    return Path(node, expect(view, traffic, scene.mode, asker, to), scene.addresses[node], unchanged)
+
+
+def _comes_back_past_it(path: Path, source: Vantage, traffic: PortTraffic) -> bool:
+    """Whether a pod asks another node, which sends it on to a third one as it is: replies go straight to the pod."""
+    said = path.expected
+    if source.kind != "pod" or source.node == path.node or said.outcome is not Outcome.DNAT or said.masquerade:
+        return False
+    if source.address not in path.unchanged:
+        return False
+    return any(str(each) in said.endpoints and each.node != path.node for each in traffic.endpoints)

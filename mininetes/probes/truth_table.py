@@ -1,0 +1,246 @@
+"""The truth table: what must happen to who asks a service, beside what did happen, in one mode or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+from mininetes.probes.service_asking import Asking, AskOptions, Heard, ask_all
+from mininetes.probes.truth_expectation import Outcome
+from mininetes.probes.truth_questions import Path, Question, Questions
+
+_FEW = 2
+"""Tries of what is to be refused, dropped or left alone."""
+_UNTOLD = 4
+"""Tries of endpoints that do not say who they are."""
+_REPLIES = {Outcome.REJECT: "refused", Outcome.DROP: "nothing", Outcome.CLOSED: "connected"}
+_SHOWN = {"refused": "REJECT", "nothing": "DROP", "connected": "CLOSED", "unreachable": "unreachable"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row as measured. Plain values: ``Line(**row)`` undoes ``asdict``.
+
+    ``wrong`` says what did not hold, or "". ``differs`` says why this mode does it otherwise than iptables.
+    """
+
+    mode: str
+    service: str
+    protocol: str
+    source: str
+    who: str
+    to: str
+    at: str
+    address: str
+    port: int
+    expected: str
+    why: str
+    measured: str
+    wrong: str
+    differs: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether what must happen happened."""
+        return not self.wrong
+
+    @property
+    def question(self) -> tuple[str, ...]:
+        """What is asked, the same in every mode."""
+        return (self.service, self.protocol, self.source, self.who, self.to, self.at, self.address, str(self.port))
+
+    def __str__(self) -> str:
+        of = f" of {self.at}" if self.at else ""
+        where = f"{self.to}{of} {self.address}:{self.port}/{self.protocol}"
+        return f"{self.mode}: {self.service}: {self.source} ({self.who}) -> {where}: {self.wrong or self.measured}"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What modes do otherwise with one question: measured by mode, and the declared reason ("" is a failure)."""
+
+    question: tuple[str, ...]
+    measured: Mapping[str, str]
+    reason: str
+
+    def __str__(self) -> str:
+        service, protocol, source, _, to, at, *_ = self.question
+        seen = "; ".join(f"{mode}: {text}" for mode, text in self.measured.items())
+        of = f" of {at}" if at else ""
+        return f"{service}/{protocol}: {source} -> {to}{of}: {seen}: {self.reason or 'NOT DECLARED'}"
+
+
+@dataclass(frozen=True)
+class TruthTable:
+    """All rows, and what was not asked, with reasons."""
+
+    lines: tuple[Line, ...]
+    skipped: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> TruthTable:
+        """Undo `as_json`. Raises KeyError or TypeError for a row with missing or unknown keys."""
+        rows = ({key: value for key, value in row.items() if key != "holds"} for row in said["lines"])
+        return cls(tuple(Line(**row) for row in rows), tuple(said["skipped"]))
+
+    def as_json(self) -> dict[str, Any]:
+        """Rows, differences between modes and what was left out, as plain JSON."""
+        return {
+            "holds": self.holds,
+            "lines": [{**asdict(line), "holds": line.holds} for line in self.lines],
+            "differences": [{**asdict(each), "declared": bool(each.reason)} for each in self.differences],
+            "skipped": list(self.skipped),
+        }
+
+    @property
+    def wrong(self) -> tuple[Line, ...]:
+        """The rows in which something else happened."""
+        return tuple(line for line in self.lines if not line.holds)
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """What the modes of this table do otherwise than each other."""
+        groups: dict[tuple[str, ...], list[Line]] = {}
+        for line in self.lines:
+            groups.setdefault(line.question, []).append(line)
+        found = []
+        for question, lines in groups.items():
+            if len({line.measured for line in lines}) > 1:
+                reasons = "; ".join(dict.fromkeys(line.differs for line in lines if line.differs))
+                found.append(Difference(question, {line.mode: line.measured for line in lines}, reasons))
+        return tuple(found)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row is as it must be, and every difference between modes is a declared one."""
+        return not self.wrong and all(each.reason for each in self.differences)
+
+    def summary(self) -> str:
+        """The result in one line."""
+        modes = ", ".join(dict.fromkeys(line.mode for line in self.lines)) or "no mode"
+        services = len({line.service for line in self.lines})
+        head = f"{len(self.lines)} rows of {services} service ports in mode {modes}"
+        if self.holds:
+            return f"{head}, all as they must be"
+        undeclared = sum(1 for each in self.differences if not each.reason)
+        more = f", {undeclared} undeclared differences between modes" if undeclared else ""
+        return f"{head}, {len(self.wrong)} not as they must be{more}"
+
+    def junit(self) -> str:
+        """The rows as JUnit XML: a test suite for each mode, a test case for each row."""
+        root = Xml.Element("testsuites", name="truth-table")
+        for mode in dict.fromkeys(line.mode for line in self.lines):
+            lines = [line for line in self.lines if line.mode == mode]
+            failures = str(sum(1 for line in lines if not line.holds))
+            suite = Xml.SubElement(root, "testsuite", name=mode, tests=str(len(lines)), failures=failures)
+            for line in lines:
+                of = f" of {line.at}" if line.at else ""
+                name = f"{line.source} ({line.who}) -> {line.to}{of} {line.address}:{line.port}/{line.protocol}"
+                case = Xml.SubElement(suite, "testcase", classname=f"{mode}.{line.service}", name=name)
+                if line.wrong:
+                    Xml.SubElement(case, "failure", message=line.wrong).text = f"expected {line.expected}"
+        return Xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+async def measure(what: Questions, options: AskOptions | None = None) -> TruthTable:
+    """Try every connection of these questions. Raises OSError when a source's namespace is gone."""
+    options = options or AskOptions()
+    heard = await ask_all([_asking(each, options) for each in what.asked], options)
+    return TruthTable(tuple(map(judge, what.asked, heard)), what.skipped)
+
+
+def _asking(question: Question, options: AskOptions) -> Asking:
+    served = [len(path.expected.endpoints) for path in question.paths if path.expected.outcome is Outcome.DNAT]
+    times = max(served, default=0) * options.per_endpoint if question.told else min(_UNTOLD, max(served, default=0) * 4)
+    sticky = any(path.expected.sticky for path in question.paths)
+    where = (question.source.netns, question.address, question.port, question.protocol)
+    return Asking(*where, times or _FEW, one_by_one=sticky)
+
+
+def judge(question: Question, heard: Heard) -> Line:
+    """Put what was heard beside what must happen: on one of the question's paths."""
+    found = [(_wrong(question, path, heard), path) for path in question.paths]
+    wrong, path = next((each for each in found if not each[0]), found[0])
+    return Line(
+        mode=question.mode,
+        service=question.service,
+        protocol=question.protocol,
+        source=question.source.name,
+        who=question.who,
+        to=question.to,
+        at=question.at,
+        address=question.address,
+        port=question.port,
+        expected=str(path.expected),
+        why=path.expected.why,
+        measured=_measured(question, path, heard, wrong),
+        wrong=wrong,
+        differs=path.expected.differs,
+    )
+
+
+def _measured(question: Question, path: Path, heard: Heard, wrong: str) -> str:
+    """What happened, in the words of what must happen: alike where it is alike."""
+    if not wrong:
+        return str(path.expected)
+    parts = []
+    if heard.seen:
+        endpoints = sorted({question.endpoints.get(pod, pod) for pod, _ in heard.seen})
+        clients = sorted({client for _, client in heard.seen})
+        parts.append(f"DNAT to {' '.join(endpoints)}, seen as {' '.join(clients)}")
+    others = sorted(reply for reply in heard.replies if reply != "answered")
+    return "; ".join([*parts, *(f"{_SHOWN[reply]} x{heard.replies[reply]}" for reply in others)])
+
+
+def _wrong(question: Question, path: Path, heard: Heard) -> str:
+    expected, replies = path.expected, set(heard.replies)
+    if expected.outcome is Outcome.DNAT:
+        return _wrong_dnat(question, path, heard)
+    if expected.outcome is Outcome.NOMATCH:
+        strays = sorted({pod for pod, _ in heard.seen if pod in question.endpoints})
+        return f"answered by {' '.join(strays)}, to be left alone" if strays else ""
+    reply = _REPLIES[expected.outcome]
+    return "" if replies == {reply} else f"{_counted(heard)}, not {reply} ({expected.outcome.value})"
+
+
+def _counted(heard: Heard) -> str:
+    return ", ".join(f"{count} {reply}" for reply, count in sorted(heard.replies.items()))
+
+
+def _wrong_dnat(question: Question, path: Path, heard: Heard) -> str:
+    expected = path.expected
+    if not question.told:
+        return "" if set(heard.replies) <= {"answered", "connected"} else f"{_counted(heard)}, not connected"
+    if set(heard.replies) != {"answered"}:
+        return f"{_counted(heard)}, not answered by all"
+    answering = {question.endpoints.get(pod, pod) for pod, _ in heard.seen}
+    wanted = set(expected.endpoints)
+    if expected.sticky and len(answering) > 1:
+        return f"answered by {_listed(answering)}, not always by the same one"
+    if not answering <= wanted:
+        return f"answered by {_listed(answering - wanted)}, which must not get it"
+    if not expected.sticky and answering != wanted:
+        return f"never answered by {_listed(wanted - answering)}"
+    return _wrong_clients(question, path, heard)
+
+
+def _wrong_clients(question: Question, path: Path, heard: Heard) -> str:
+    for pod, client in heard.seen:
+        itself = question.endpoints[pod].partition(":")[0] == question.source.address
+        masquerade = path.expected.masquerade or itself
+        if client not in (path.as_node if masquerade else path.unchanged):
+            right = f"an address of {path.node}" if masquerade else " ".join(sorted(path.unchanged))
+            return f"{question.endpoints[pod]} saw {client}, not {right}"
+    return ""
+
+
+def _listed(endpoints: Iterable[str]) -> str:
+    return " ".join(sorted(endpoints))
+
+
+def together(tables: Sequence[TruthTable]) -> TruthTable:
+    """Tables of several modes as one."""
+    lines = tuple(line for table in tables for line in table.lines)
+    return TruthTable(lines, tuple(dict.fromkeys(each for table in tables for each in table.skipped)))

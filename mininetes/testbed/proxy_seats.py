@@ -1,0 +1,105 @@
+"""Where the services' proxies sit: kube-proxy on each node, in a mode that can be switched, or an outside program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import Executor
+
+from mininetes.agents.agent import Placement
+from mininetes.agents.klog import AgentLog
+from mininetes.agents.kubeproxy.agent import KubeProxy
+from mininetes.agents.kubeproxy.configuration import Mode
+from mininetes.agents.node_files import PROXY_KUBECONFIG
+from mininetes.agents.outside_program import OutsideProgram
+from mininetes.apiserver.client import Client
+from mininetes.errors import BadInput, MininetesError
+from mininetes.spec import ClusterSpec
+from mininetes.testbed import proxying
+from mininetes.testbed.agent_tasks import AgentTasks, Maker, Runs
+
+_LOOK_S = 0.005
+
+
+class ProxySeats:
+    """Says what proxy a node has, and makes it. ``name`` is that of its seat and of its log."""
+
+    def __init__(self, spec: ClusterSpec, tasks: AgentTasks, executor: Executor) -> None:
+        self._spec = spec
+        self._tasks = tasks
+        self._executor = executor
+        self.name = spec.proxy.title
+        self.mode: Mode = proxying.proxy_mode(spec)
+        """The mode that kube-proxies are made with from now on; means nothing with an outside program."""
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether an outside program runs instead of our kube-proxy: nobody knows then when its rules are in force."""
+        return bool(self._spec.proxy.exec)
+
+    @property
+    def title(self) -> str:
+        """For people: the mode, or the program."""
+        return self.name if self.is_outside else self.mode
+
+    def agent(self, place: Placement, client: Client, log: AgentLog) -> Runs:
+        """A node's kube-proxy, in the mode of the moment."""
+        return KubeProxy(
+            place,
+            client,
+            log,
+            mode=self.mode,
+            config=proxying.proxy_config(self._spec),
+            backend=self._spec.proxy.backend,
+            executor=self._executor,
+        )
+
+    def program_maker(self, place: Placement, log: AgentLog) -> Maker:
+        """What makes the outside program of a node; its kubeconfig is the one that kube-proxy would have."""
+        environment = {"KUBECONFIG": PROXY_KUBECONFIG}
+        program = OutsideProgram(place, log, self._spec.proxy.exec, executor=self._executor, environment=environment)
+
+        @contextlib.asynccontextmanager
+        async def made() -> AsyncIterator[Runs]:
+            yield program
+
+        return made
+
+    async def synced(self, nodes: Iterable[str], *, within_s: float) -> None:
+        """Wait until these nodes' rules are in force. Raises MininetesError that names those where they are not.
+
+        With an outside program nothing is waited for.
+        """
+        if self.is_outside:
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within_s
+        wanted = list(nodes)
+        while waiting := [node for node in wanted if not self._is_synced(node)]:
+            if loop.time() > end:
+                logs = f"see {self._spec.logging.directory}/{self.name}.log there"
+                raise MininetesError(f"no rules of services within {within_s:g} s on {', '.join(waiting)}: {logs}")
+            await asyncio.sleep(_LOOK_S)
+
+    def _is_synced(self, node: str) -> bool:
+        proxy = self._tasks.agent(node, self.name)
+        return isinstance(proxy, KubeProxy) and proxy.mode == self.mode and bool(proxy.metrics.last_synced)
+
+    async def switch(self, mode: Mode, nodes: Iterable[str], *, within_s: float) -> None:
+        """Start every node's kube-proxy anew in another mode; returns when its rules are in force.
+
+        Raises BadInput with an outside program, MininetesError when a node does not get its rules in time.
+        """
+        if self.is_outside:
+            raise BadInput(
+                "mode", mode, f"left out: the services' proxy of this lab is {' '.join(self._spec.proxy.exec)}"
+            )
+        if mode == self.mode:
+            return
+        self.mode = mode
+        wanted = list(nodes)
+        for node in wanted:
+            await self._tasks.stop(node, self.name)
+            self._tasks.start(node, self.name)
+        await self.synced(wanted, within_s=within_s)

@@ -1,0 +1,56 @@
+"""The truth table as measured, for people."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from mininetes.probes.truth_table import Line, TruthTable
+from mininetes.testbed import show
+
+MOST_NAMED = 20
+
+
+def _what(line: Line) -> str:
+    return f"{line.to} of {line.at}" if line.at else line.to
+
+
+def table(measured: TruthTable) -> Table:
+    """One line for each row; those that are not as they must be are red."""
+    listing = show.table(
+        "What a service does for whom", "mode", "service", "from", "to", "address", "must happen", "verdict"
+    )
+    for line in measured.lines:
+        cells = (
+            line.mode,
+            line.service,
+            line.source if line.who in ("node", "outside") else f"{line.source} ({line.who})",
+            _what(line),
+            f"{line.address}:{line.port}/{line.protocol}",
+            line.expected,
+            "it does" if line.holds else f"NO: {line.wrong}",
+        )
+        listing.add_row(*(Text(cell) for cell in cells), style=None if line.holds else "bold red")
+    return listing
+
+
+def report(measured: TruthTable, *, everything: bool = True) -> None:
+    """The table (or its wrong rows alone), where modes differ, what was not asked, and the summary."""
+    shown = measured if everything else TruthTable(measured.wrong)
+    if shown.lines:
+        show.console.print(table(shown))
+    modes = len({line.mode for line in measured.lines})
+    if modes > 1:
+        _list("Where modes differ", [str(each) for each in measured.differences], MOST_NAMED if everything else 0)
+    _list("Not asked", list(measured.skipped), MOST_NAMED)
+    show.console.print(measured.summary(), style=None if measured.holds else "bold red")
+
+
+def _list(title: str, items: list[str], most: int) -> None:
+    if not items:
+        return
+    show.console.print(f"{title}: {len(items)}", style="bold")
+    for item in items[:most]:
+        show.console.print(Text(f"  {item}"))
+    if 0 < most < len(items):
+        show.console.print(f"  and {len(items) - most} more")

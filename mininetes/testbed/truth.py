@@ -1,0 +1,185 @@
+"""The truth table of a running lab: its services and nodes as the API and the kernel have them, asked in each mode."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any
+
+from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
+from mininetes.agents.kubeproxy.agent import KubeProxy
+from mininetes.agents.kubeproxy.configuration import MODES, Mode
+from mininetes.agents.kubeproxy.services import key_of
+from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
+from mininetes.errors import BadInput
+from mininetes.kernel import applier
+from mininetes.kernel.netstate import Route
+from mininetes.probes.service_asking import AskOptions
+from mininetes.probes.truth_questions import Questions, Scene, questions
+from mininetes.probes.truth_table import TruthTable, measure, together
+from mininetes.probes.vantage import Vantage
+from mininetes.testbed import proxying
+from mininetes.testbed.control_plane import ControlPlane
+from mininetes.testbed.credentials import ADMIN
+from mininetes.testbed.expectation import MOST_HOPS
+
+if TYPE_CHECKING:
+    from mininetes.testbed.testbed import Testbed
+
+log = logging.getLogger("mininetes")
+
+SETTLE_WITHIN_S = 10.0
+_LOOK_S = 0.01
+_LISTS = ("services", "endpointslices.discovery.k8s.io", "nodes", "pods")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure: services by ``name`` or ``namespace/name`` (none: all), in which modes (none: the lab's own)."""
+
+    services: Sequence[str] = ()
+    modes: Sequence[Mode] = ()
+    options: AskOptions = field(default_factory=AskOptions)
+
+
+def known_modes(names: Iterable[str]) -> list[Mode]:
+    """Modes by their names, each once. Raises BadInput."""
+    found: list[Mode] = []
+    for name in dict.fromkeys(names):
+        if name not in MODES:
+            raise BadInput("mode", name, "one of " + ", ".join(MODES))
+        found.append(MODES[MODES.index(name)])
+    return found
+
+
+async def truth_table(testbed: Testbed, wanted: Wanted) -> TruthTable:
+    """Ask the services of a running lab, in each mode in turn; the lab has its own mode again afterwards.
+
+    Raises BadInput for a lab without a control plane, an unknown service, or modes where the proxy is an
+    outside program; MininetesError or ApiError when the API does not answer.
+    """
+    plane = testbed.control_plane
+    if plane is None:
+        raise BadInput("spec.controlPlane.store", testbed.spec.control_plane.store, "memory or etcd, to have services")
+    own = plane.proxy_seats.mode
+    tables = []
+    try:
+        for mode in wanted.modes or [own]:
+            if mode != own or wanted.modes:
+                await plane.switch_proxies(mode)
+            scene = await _scene(testbed, plane, mode)
+            tables.append(await measure(_questions(scene, wanted.services), wanted.options))
+    finally:
+        if plane.proxy_seats.mode != own:
+            await plane.switch_proxies(own)
+    return together(tables)
+
+
+def _questions(scene: Scene, services: Sequence[str]) -> Questions:
+    names = {name if "/" in name else f"default/{name}" for name in services}
+    known = {f"{each.port.namespace}/{each.port.service}" for view in scene.views.values() for each in view.ports}
+    for name in sorted(names - known):
+        raise BadInput("service", name, f"one that has rules: {', '.join(sorted(known)) or 'there is none'}")
+    return questions(scene, lambda name: not names or name in names)
+
+
+async def _scene(testbed: Testbed, plane: ControlPlane, mode: Mode) -> Scene:
+    client = plane.client(plane.api_servers.masters[0], ADMIN)
+    try:
+        lists = [(await client.list(resource))["items"] for resource in _LISTS]
+    finally:
+        await client.close()
+    services, slices, nodes, pods = lists
+    await _settled(plane)
+    vantages = testbed.vantages()
+    net = testbed.net
+    assert net is not None
+    hosts = {name: net.netns(name) for name in testbed.blueprint.underlay.hosts}
+    kernel = await asyncio.to_thread(lambda: {name: applier.read(netns) for name, netns in hosts.items()})
+    addresses = {
+        name: frozenset(str(address.ip) for _, address in found.addresses if not address.ip.is_loopback)
+        for name, found in kernel.items()
+    }
+    config = proxying.proxy_config(testbed.spec)
+    views = {}
+    for node in nodes:
+        name = node["metadata"]["name"]
+        if name not in addresses:
+            continue
+        builder = ViewBuilder(node_facts(node, sorted(addresses[name])), mode, config)
+        for service in services:
+            builder.set_service(key_of(service), service)
+        for each in slices:
+            builder.set_slice(key_of(each), each)
+        builder.refresh()
+        views[name] = builder.view()
+    basis = await asyncio.to_thread(testbed.basis)
+    return Scene(
+        mode=mode,
+        views=views,
+        addresses=addresses,
+        vantages=vantages,
+        responders=responders(pods, {pod.title for pod in testbed.pods()}),
+        entries=_entries({name: found.routes for name, found in kernel.items()}, addresses, set(views)),
+        masquerades=basis.masquerades_to_nodes,
+    )
+
+
+def responders(pods: Iterable[Mapping[str, Any]], running: set[str]) -> dict[str, str]:
+    """Where the built-in responder answers as which pod, by ``address:port/protocol``: not where a command runs."""
+    found = {}
+    for pod in pods:
+        metadata, address = pod["metadata"], pod.get("status", {}).get("podIP")
+        namespace, name = metadata["namespace"], metadata["name"]
+        title = name if namespace == "default" else f"{namespace}/{name}"
+        if not address or title not in running or pod["spec"].get("hostNetwork"):
+            continue
+        for container in pod["spec"]["containers"]:
+            if container.get("command") or container.get("args") or container.get("image") == DNS_IMAGE:
+                continue
+            for port in container.get("ports") or ():
+                protocol = (port.get("protocol") or "TCP").lower()
+                found[f"{address}:{port['containerPort']}/{protocol}"] = title
+    return found
+
+
+async def _settled(plane: ControlPlane) -> None:
+    """Wait until no kube-proxy has changes that it has not yet written; not for one that does not work."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + SETTLE_WITHIN_S
+    proxies = [plane.tasks.agent(node, KubeProxy.name) for node in plane.places]
+    began = time.time()
+    while loop.time() < end:
+        metrics = [proxy.metrics for proxy in proxies if isinstance(proxy, KubeProxy)]
+        behind = [each for each in metrics if each.service_changes_pending or each.endpoint_changes_pending]
+        if not behind and time.time() - began > 2 * _LOOK_S:
+            return
+        await asyncio.sleep(_LOOK_S)
+    log.warning("the truth table is measured while kube-proxies still have changes to write")
+
+
+def _entries(
+    routes: Mapping[str, Iterable[Route]], addresses: Mapping[str, frozenset[str]], nodes: set[str]
+) -> Callable[[Vantage, str], Sequence[str]]:
+    """Where packets from outside enter the cluster, as the kernels' main tables lead them."""
+    owner = {address: host for host, own in addresses.items() for address in own}
+
+    def entries(source: Vantage, address: str) -> Sequence[str]:
+        wanted, found = IPv4Address(address), set()
+        here = {source.name}
+        for _ in range(MOST_HOPS):
+            following = set()
+            for host in here:
+                fitting = [route for route in routes.get(host, ()) if wanted in route.destination]
+                best = max(fitting, key=lambda route: route.destination.prefixlen, default=None)
+                hops = best.hops if best is not None else ()
+                following |= {owner.get(str(hop.gateway), "") for hop in hops}
+            found |= following & nodes
+            here = following - nodes - {""}
+        return sorted(found)
+
+    return entries

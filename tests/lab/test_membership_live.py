@@ -1,0 +1,172 @@
+"""Nodes join a running cluster, leave it, and die: what they get, what the others notice, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from running_lab import Done, RunningLab, mininetes, running
+from waiting import wait_until
+
+FABRICS = ("static", "router", "host-gw", "vxlan")
+
+
+def group(lab: RunningLab, *words: str) -> Done:
+    """A command of a group, on this lab."""
+    return mininetes(*words, "--lab", lab.name)
+
+
+def join(lab: RunningLab, *arguments: str) -> dict[str, Any]:
+    done = group(lab, "node", "add", "-o", "json", *arguments)
+    assert done.status == 0, done
+    host: dict[str, Any] = json.loads(done.stdout)
+    return host
+
+
+def leave(lab: RunningLab, name: str) -> None:
+    done = group(lab, "node", "rm", name)
+    assert (done.status, done.stdout) == (0, f"{name} is gone\n"), done
+
+
+def now(lab: RunningLab) -> RunningLab:
+    """The lab with the nodes and pods that it has by now."""
+    return RunningLab(lab.name, lab.status()[1])
+
+
+def check(lab: RunningLab, nodes: int) -> None:
+    """All of them, and a pod of each, reach each other at once; each pod sees the others' own addresses; no drift."""
+    current = now(lab)
+    probed = current.probe("--attempts", "1")
+    assert [str(cell) for cell in probed.matrix.mismatches] == []
+    assert len(probed.reached()) == 2 * nodes * (2 * nodes - 1)
+    first, *others = sorted(current.pods)
+    for other in others:
+        url = f"http://{current.address('pod/' + other)}:{current.pods[other]['port']}/"
+        said = json.loads(current.exec(f"pod/{first}", "curl", "--silent", "--max-time", "5", url))
+        assert said["client"].partition(":")[0] == current.address(f"pod/{first}")
+    assert current.status()[1]["drift"] == {}
+
+
+@pytest.mark.parametrize("plane", ["memory", "none"])
+@pytest.mark.parametrize("fabric", FABRICS)
+def test_nodes_join_and_leave_and_every_fabric_follows(fabric: str, plane: str) -> None:
+    wish = ("--set", f"controlPlane.store={plane}", "--underlay", "single_switch")
+    with running("--fabric", fabric, "--nodes", "2", "--pods", "1", *wish) as lab:
+        host = join(lab)
+        assert (host["name"], host["address"], host["podSubnet"]) == ("node3", "192.168.1.13", "10.244.3.0/24")
+        assert host["mac"] == "02:00:c0:a8:01:0d"
+        check(lab, 3)
+        leave(lab, "node2")
+        check(lab, 2)
+        assert traces(lab, "10.244.2.0", "node1", "node3", "gw") == {}
+        again = join(lab, "another")
+        assert (again["address"], again["podSubnet"]) == ("192.168.1.12", "10.244.2.0/24")
+        check(lab, 3)
+
+
+def traces(lab: RunningLab, address: str, *places: str) -> dict[str, str]:
+    """What the places still have of a node's pods."""
+    found = {}
+    for place in places:
+        script = "ip route; ip neigh show nud permanent; bridge fdb show | grep -v 33:33"
+        lines = now(lab).exec(place, "sh", "-c", script).splitlines()
+        left = [line for line in lines if address in line]
+        if left:
+            found[place] = "\n".join(left)
+    return found
+
+
+def test_a_node_that_joins_has_what_the_others_have() -> None:
+    with running("--fabric", "vxlan", "--nodes", "2", "--pods", "1") as lab:
+        join(lab, "late")
+        current = now(lab)
+        mine, theirs = (current.exec(node, "ls", "/etc/cni/net.d", "/etc/kubernetes", "/opt/cni/bin", "/var/log")
+                        for node in ("late", "node2"))  # fmt: skip
+        assert mine == theirs
+        assert "KUBE-SERVICES" in current.exec("late", "iptables-save", "-t", "nat")
+        assert current.exec("late", "hostname").strip() == "late"
+        for node in ("node1", "node2", "late"):
+            assert "192.168.1.13\tlate" in current.exec(node, "cat", "/etc/hosts")
+        assert "FLANNEL_SUBNET=10.244.3.1/24" in current.exec("late", "cat", "/run/flannel/subnet.env")
+        node = json.loads(lab.command("get", "node", "late", "-o", "json").stdout)
+        assert node["spec"]["podCIDR"] == "10.244.3.0/24"
+        answer = current.exec("pod/late-1", "getent", "hosts", "kubernetes.default.svc.cluster.local")
+        assert answer.split()[0] == "10.96.0.1"
+        shell = lab.command("shell", "--mininet", stdin="late ip -brief address show eth0\nexit\n")
+        assert "192.168.1.13/24" in shell.stdout + shell.stderr
+
+
+def test_a_deployment_moves_from_a_node_that_leaves_and_nothing_of_it_is_left() -> None:
+    with running("--fabric", "host-gw", "--nodes", "3", "--pods", "1") as lab:
+        leave(lab, "node3")
+        assert "node3" not in lab.command("get", "nodes").stdout
+        wait_until(lambda: all_run_on(lab, {"node1", "node2"}), "all pods run on the nodes that are left", within_s=40)
+        assert not re.search(r"node3", lab.exec("", "ls", "/run/mininetes/nodes"))
+        links = lab.exec("", "ip", "-o", "link")
+        assert len(re.findall(r"s1-eth\d+@", links)) == 3  # node1, node2, gw
+        processes = lab.exec("", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'")
+        assert "mininetes:node3" not in processes
+        assert "mininetes:node2" in processes
+        assert not [
+            row for row in json.loads(group(lab, "agents", "ls", "-o", "json").stdout) if row["node"] == "node3"
+        ]
+        check(lab, 2)
+
+
+def all_run_on(lab: RunningLab, nodes: set[str]) -> bool:
+    pods = json.loads(lab.command("get", "pods", "-A", "-o", "json").stdout)["items"]
+    return all(pod["spec"].get("nodeName") in nodes and pod["status"]["phase"] == "Running" for pod in pods)
+
+
+def test_a_node_that_died_is_taken_out_and_the_others_go_on() -> None:
+    """Its agents are gone and its link is cut: nobody there ends its pods, and they are lost."""
+    with running("--fabric", "vxlan", "--nodes", "3", "--pods", "1") as lab:
+        for agent in ("kubelet", "kube-proxy", "flanneld"):
+            group(lab, "agents", "stop", "node3", agent)
+        lab.exec("node3", "ip", "link", "set", "eth0", "down")
+        probed = lab.probe("--timeout", "0.2", "--attempts", "1")
+        assert {cell.verdict.value for cell in probed.matrix.mismatches} == {"lost"}
+        assert all(("node3" in c.source) != ("node3" in c.target) for c in probed.matrix.mismatches)
+        leave(lab, "node3")
+        assert traces(lab, "10.244.3.0", "node1", "node2") == {}
+        check(lab, 2)
+
+
+def refused(lab: RunningLab, *arguments: str) -> Done:
+    done = group(lab, "node", *arguments)
+    assert done.status == 2, done
+    return done
+
+
+def test_what_cannot_be_is_refused_by_name_and_changes_nothing() -> None:
+    with running("--nodes", "2", "--pods", "0") as lab:
+        before = lab.status()[1]
+        assert "'node2'" in refused(lab, "add", "node2").stderr
+        assert "'gw'" in refused(lab, "add", "gw").stderr
+        assert "'s1'" in refused(lab, "add", "s1").stderr
+        assert "host name" in refused(lab, "add", "No_Name").stderr
+        assert "one of node1, node2" in refused(lab, "rm", "node9").stderr
+        assert "a worker" in refused(lab, "rm", "node1").stderr
+        assert lab.status()[1] == before
+
+
+@pytest.mark.parametrize("underlay", ["racks", "leaf_spine"])
+def test_an_underlay_that_does_not_say_where_a_node_joins_takes_none(underlay: str) -> None:
+    with running("--nodes", "2", "--pods", "0", "--underlay", underlay, "--set", "controlPlane.store=none") as lab:
+        assert f"underlay: '{underlay}'" in refused(lab, "add").stderr
+        leave(lab, "node2")
+        assert lab.status() == (0, {**lab.status()[1], "drift": {}})
+
+
+def test_twenty_comings_and_goings_leave_nothing() -> None:
+    with running("--fabric", "vxlan", "--nodes", "2", "--pods", "1", "--set", "controlPlane.store=none") as lab:
+        mounts = lab.exec("", "cat", "/proc/self/mountinfo").count("\n")
+        links = lab.exec("", "ip", "-o", "link").count("\n")
+        for _ in range(20):
+            name = join(lab)["name"]
+            leave(lab, name)
+        assert lab.exec("", "cat", "/proc/self/mountinfo").count("\n") == mounts
+        assert lab.exec("", "ip", "-o", "link").count("\n") == links
+        check(lab, 2)
