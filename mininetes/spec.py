@@ -9,181 +9,38 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictInt, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, ValidationError
 
 from mininetes import yaml_documents
-from mininetes.addressing import LOAD_BALANCERS, NODE_PREFIX, NODES, PODS, SERVICES, AddressPlan
+from mininetes.addressing import AddressPlan
 from mininetes.errors import BadInput
+from mininetes.spec_sections import (
+    ControlPlaneSpec,
+    Described,
+    FabricField,
+    FabricSpec,
+    LoggingSpec,
+    NetworkSpec,
+    NodeCounts,
+    NodeSpec,
+    OutsideSpec,
+    PartField,
+    PartSpec,
+    PodsSpec,
+    ProxyField,
+    ProxySpec,
+    numbered,
+)
 
 API_VERSION = "mininetes/v1"
 HOST_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 DNS_PODS = 2
 """As many as kubeadm sets up; both may come to lie on one node."""
-
-Role = Literal["control-plane", "worker"]
-
-
-class Described(BaseModel):
-    """The rules that all parts of a description share: frozen, camelCase in files, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-def _network(value: object) -> object:
-    if not isinstance(value, (str, IPv4Network)):
-        raise ValueError("an IPv4 network such as 10.0.0.0/16")
-    if isinstance(value, str) and ":" in value:
-        raise ValueError("an IPv4 network: IPv6 is not supported yet")
-    if isinstance(value, str):
-        try:
-            return IPv4Network(value)
-        except ValueError:
-            pass
-        try:
-            raise ValueError(f"a network address with its prefix: {IPv4Network(value, strict=False)} holds it")
-        except ValueError as wrong:
-            if "prefix:" in str(wrong):
-                raise
-            raise ValueError("an IPv4 network such as 10.0.0.0/16") from None
-    return value
-
-
-Network4 = Annotated[IPv4Network, BeforeValidator(_network), PlainSerializer(str)]
-
-
-class NodeSpec(Described):
-    """One node: ``name`` is a host name; ``zone`` and ``labels`` become node labels."""
-
-    name: str
-    role: Role = "worker"
-    zone: str | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
-
-
-class NodeCounts(Described):
-    """Nodes by number; they are called node1, node2, ..., the control plane first."""
-
-    workers: StrictInt = Field(default=2, ge=0)
-    control_plane: StrictInt = Field(default=1, ge=0)
-
-
-class NetworkSpec(Described):
-    """The address ranges."""
-
-    nodes: Network4 = NODES
-    pods: Network4 = PODS
-    node_prefix: StrictInt = NODE_PREFIX
-    services: Network4 = SERVICES
-    node_ports: str = "30000-32767"
-    load_balancers: Network4 = LOAD_BALANCERS
-
-
-class PartSpec(Described):
-    """A part (underlay or fabric) by name or path, with its parameters."""
-
-    name: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-
-
-def _part(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class FabricSpec(PartSpec):
-    """How pods' packets cross nodes: a part, or with ``exec`` an outside program (argv) on each node instead.
-
-    With ``repair: false`` what somebody changes by hand stays as it is, and is only reported.
-    """
-
-    name: str = ""
-    exec: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    repair: bool = True
-
-    @property
-    def title(self) -> str:
-        """What people call it: its name, or its program's."""
-        return self.name or Path(self.exec[0]).name
-
-
-PartField = Annotated[PartSpec, BeforeValidator(_part)]
-"""A part in a file: a mapping, or its name alone."""
-
-
-class PodsSpec(Described):
-    """Ready-made responder pods: how many on each node, and the ports on which they answer.
-
-    ``hold``: what keeps a pod's network namespace, a pause process, or a bind mount (lighter, for scale).
-    """
-
-    per_node: StrictInt = Field(default=4, ge=0)
-    port: StrictInt = Field(default=8080, ge=1, le=65535)
-    hold: Literal["pause", "mount"] = "pause"
-
-
-class ControlPlaneSpec(Described):
-    """The control plane: where its objects are kept, and on how many nodes it runs.
-
-    ``none`` leaves it out: a network with ready-made pods and nothing else. ``replicas`` is the number
-    of API servers (and etcd members); without it, each control-plane node has one. A node that has
-    not renewed its lease for ``node_grace_seconds`` is no longer ready (kube-controller-manager's
-    ``--node-monitor-grace-period``); its kubelet renews four times as often.
-    """
-
-    store: Literal["memory", "etcd", "none"] = "memory"
-    replicas: StrictInt | None = Field(default=None, ge=1)
-    node_grace_seconds: float = Field(default=40.0, ge=1.0, le=3600.0)
-
-
-class ProxySpec(Described):
-    """kube-proxy: its mode, the iptables back end (the system's when not given), and its own configuration fields.
-
-    Without a mode it is the configuration's, else iptables. With ``exec`` an outside program (argv) runs on each
-    node instead.
-    """
-
-    mode: str = ""
-    backend: Literal["nft", "legacy"] | None = None
-    config: dict[str, Any] = Field(default_factory=dict)
-    exec: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-
-    @property
-    def title(self) -> str:
-        """What its agent and its log are called: kube-proxy, or as the outside program."""
-        return Path(self.exec[0]).name if self.exec else "kube-proxy"
-
-
-def _proxy(value: object) -> object:
-    return {"mode": value} if isinstance(value, str) else value
-
-
-class LoggingSpec(Described):
-    """Where each node's agents write their logs, and how much: ``-v`` levels, one for all or by component."""
-
-    directory: str = "/var/log"
-    level: StrictInt = Field(default=2, ge=0, le=10)
-    levels: dict[str, Annotated[StrictInt, Field(ge=0, le=10)]] = Field(default_factory=dict)
-
-
-class OutsideSpec(Described):
-    """Clients outside the cluster, behind the underlay's gateway."""
-
-    clients: StrictInt = Field(default=1, ge=0, le=120)
-
-
-def numbered(counts: NodeCounts) -> tuple[NodeSpec, ...]:
-    """Nodes by number, as named nodes."""
-    total = counts.control_plane + counts.workers
-    return tuple(
-        NodeSpec(name=f"node{number}", role="control-plane" if number <= counts.control_plane else "worker")
-        for number in range(1, total + 1)
-    )
 
 
 class ClusterSpec(Described):
@@ -193,9 +50,9 @@ class ClusterSpec(Described):
     nodes: tuple[NodeSpec, ...] = Field(default_factory=lambda: numbered(NodeCounts()))
     network: NetworkSpec = NetworkSpec()
     underlay: PartField | None = None
-    fabric: Annotated[FabricSpec, BeforeValidator(_part)] = FabricSpec(name="static")
+    fabric: FabricField = FabricSpec(name="static")
     cni: str = "bash-bridge.conflist"
-    proxy: Annotated[ProxySpec, BeforeValidator(_proxy)] = ProxySpec()
+    proxy: ProxyField = ProxySpec()
     control_plane: ControlPlaneSpec = ControlPlaneSpec()
     firewall: Literal["none", "kubernetes"] = "none"
     pods: PodsSpec = PodsSpec()

@@ -21,7 +21,10 @@ _MOST = 4096
 
 
 class Asking(NamedTuple):
-    """From where, to where, and how often; ``one_by_one``: the next only when the last is over."""
+    """From where, to where, and how often; ``one_by_one``: the next only when the last is over.
+
+    Silence is waited for ``patience`` times as long as the options have it.
+    """
 
     netns: str
     address: str
@@ -29,6 +32,7 @@ class Asking(NamedTuple):
     protocol: str
     times: int
     one_by_one: bool
+    patience: float = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ async def ask_all(askings: Sequence[Asking], options: AskOptions) -> list[Heard]
 
     async def once(asking: Asking, heard: Heard) -> None:
         async with turn:
-            reply, answer = await _ask(asking, options.timeout_s)
+            reply, answer = await _ask(asking, options.timeout_s * asking.patience)
         heard.replies[reply] += 1
         if answer is not None:
             heard.seen[answer.pod, answer.client_address] += 1

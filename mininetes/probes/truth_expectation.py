@@ -138,6 +138,9 @@ def _in_nftables(traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expe
     if said.outcome is Outcome.NOMATCH and not traffic.anywhere and asker.own:
         differs = "nftables looks at external addresses without endpoints in OUTPUT too"
         return Expected(Outcome.REJECT, why="no endpoint anywhere", differs=differs)
+    if asker.own and to in ("external IP", "load balancer") and traffic.external is Fate.DROP:
+        differs = "nftables drops in OUTPUT before it translates, also what the node itself sends"
+        return Expected(Outcome.DROP, why="policy Local, and no endpoint on this node", differs=differs)
     return said
 
 

@@ -24,9 +24,9 @@ class Scene:
     """A cluster as the truth table sees it.
 
     ``views`` and ``addresses`` (all that a node has) by node. ``responders``: the pod that answers at an endpoint,
-    by ``address:port/protocol``. ``entries``: the nodes at which a packet from outside to an address of a service
-    may enter the cluster; none when it is not led there. ``masquerades``: pods' packets to other nodes' addresses
-    leave as their node's.
+    by ``address:port/protocol``. ``entries``: the nodes to which the network leads a packet for an address of a
+    service that a host (by name) sends into it, or that its node leaves alone; none when it is not led there.
+    ``masquerades``: pods' packets to other nodes' addresses leave as their node's.
     """
 
     mode: Mode
@@ -34,7 +34,7 @@ class Scene:
     addresses: Mapping[str, frozenset[str]]
     vantages: Sequence[Vantage]
     responders: Mapping[str, str]
-    entries: Callable[[Vantage, str], Sequence[str]]
+    entries: Callable[[str, str], Sequence[str]]
     masquerades: bool = False
 
 
@@ -42,13 +42,15 @@ class Scene:
 class Path:
     """A node whose rules may translate the packet, what is expected then, and which clients endpoints may see.
 
-    ``as_node``: when it is masqueraded; ``unchanged``: when it is not.
+    ``as_node``: when it is masqueraded; ``unchanged``: when it is not. ``led_on``: what the node leaves alone comes
+    to a node all the same, from off the machine.
     """
 
     node: str
     expected: Expected
     as_node: frozenset[str]
     unchanged: frozenset[str]
+    led_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _of_port(scene: Scene, by_node: Mapping[str, PortTraffic], told: bool, skipp
     for source, who in _sources(scene, by_node, addresses):
         for to, at, address, number in _targets(scene, traffic, source):
             nodes = _translating(scene, source, to, at, address)
-            paths = tuple(_path(scene, by_node[node], source, node, to) for node in nodes if node in by_node)
+            paths = tuple(_path(scene, by_node[node], source, node, (to, address)) for node in nodes if node in by_node)
             row = f"{port.name}: {source.name} -> {to}{f' of {at}' if at else ''}"
             if not paths:
                 skipped.append(f"{row}: the network does not lead there")
@@ -170,10 +172,11 @@ def _translating(scene: Scene, source: Vantage, to: AddressKind, at: str, addres
     """The nodes whose rules the packet may meet: the one whose address it is, or the first that it passes."""
     if to == "node port":
         return [at]
-    return [source.node] if source.kind != "outside" else scene.entries(source, address)
+    return [source.node] if source.kind != "outside" else scene.entries(source.name, address)
 
 
-def _path(scene: Scene, traffic: PortTraffic, source: Vantage, node: str, to: AddressKind) -> Path:
+def _path(scene: Scene, traffic: PortTraffic, source: Vantage, node: str, target: tuple[AddressKind, str]) -> Path:
+    to, asked = target
     view = scene.views[node]
     crosses = source.node not in ("", node)
     as_node = crosses and source.kind == "pod" and scene.masquerades
@@ -185,7 +188,8 @@ def _path(scene: Scene, traffic: PortTraffic, source: Vantage, node: str, to: Ad
         here=source.node == node,
     )
     unchanged = scene.addresses[source.node] if as_node else frozenset({source.address})
-    return Path(node, expect(view, traffic, scene.mode, asker, to), scene.addresses[node], unchanged)
+    led_on = to in ("external IP", "load balancer") and bool(scene.entries(node, asked))
+    return Path(node, expect(view, traffic, scene.mode, asker, to), scene.addresses[node], unchanged, led_on)
 
 
 def _comes_back_past_it(path: Path, source: Vantage, traffic: PortTraffic) -> bool:

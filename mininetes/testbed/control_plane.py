@@ -30,7 +30,7 @@ from mininetes.agents.shim.client import Shim
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.resources import by_kind
 from mininetes.lab.filesystem import node_path
-from mininetes.spec import NodeSpec
+from mininetes.spec_sections import NodeSpec
 from mininetes.testbed import credentials, node_agents
 from mininetes.testbed.agent_tasks import AgentTasks, Maker, Runs
 from mininetes.testbed.api_servers import ApiServers

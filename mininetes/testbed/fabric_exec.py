@@ -7,7 +7,7 @@ from types import ModuleType
 
 from mininetes.errors import BadInput
 from mininetes.kernel.netstate import NetState
-from mininetes.spec import FabricSpec
+from mininetes.spec_sections import FabricSpec
 from mininetes.testbed.fabric import Fabric, FabricPlan, FabricView, fabric_of
 
 

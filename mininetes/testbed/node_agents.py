@@ -13,7 +13,8 @@ from mininetes.agents.kubelet import BuiltInHandle, KubeletOptions, StaticPod
 from mininetes.agents.kubeproxy.agent import KubeProxy
 from mininetes.apiserver.client import Client
 from mininetes.lab.filesystem import node_path
-from mininetes.spec import ClusterSpec, NodeSpec
+from mininetes.spec import ClusterSpec
+from mininetes.spec_sections import NodeSpec
 from mininetes.testbed.blueprint import Blueprint
 
 LEASES_A_GRACE = 4

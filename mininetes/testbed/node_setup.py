@@ -12,7 +12,8 @@ from mininetes.agents.dns.manifests import dns_address
 from mininetes.agents.node_files import ClusterFacts, NodeFacts
 from mininetes.agents.packet_filter import apply_filter, compile_filter
 from mininetes.kernel.processes import Namespaces
-from mininetes.spec import ClusterSpec, NodeSpec
+from mininetes.spec import ClusterSpec
+from mininetes.spec_sections import NodeSpec
 from mininetes.testbed import credentials, node_agents, proxying
 from mininetes.testbed.api_servers import ApiServers
 from mininetes.testbed.credentials import Credentials

@@ -21,7 +21,6 @@ from mininetes.kernel.netstate import Route
 from mininetes.probes.service_asking import AskOptions
 from mininetes.probes.truth_questions import Questions, Scene, questions
 from mininetes.probes.truth_table import TruthTable, measure, together
-from mininetes.probes.vantage import Vantage
 from mininetes.testbed import proxying
 from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.credentials import ADMIN
@@ -164,17 +163,17 @@ async def _settled(plane: ControlPlane) -> None:
 
 def _entries(
     routes: Mapping[str, Iterable[Route]], addresses: Mapping[str, frozenset[str]], nodes: set[str]
-) -> Callable[[Vantage, str], Sequence[str]]:
-    """Where packets from outside enter the cluster, as the kernels' main tables lead them."""
+) -> Callable[[str, str], Sequence[str]]:
+    """To which nodes packets that a host sends are led, as the kernels' main tables have it."""
     owner = {address: host for host, own in addresses.items() for address in own}
 
-    def entries(source: Vantage, address: str) -> Sequence[str]:
+    def entries(host: str, address: str) -> Sequence[str]:
         wanted, found = IPv4Address(address), set()
-        here = {source.name}
+        here = {host}
         for _ in range(MOST_HOPS):
             following = set()
-            for host in here:
-                fitting = [route for route in routes.get(host, ()) if wanted in route.destination]
+            for each in here:
+                fitting = [route for route in routes.get(each, ()) if wanted in route.destination]
                 best = max(fitting, key=lambda route: route.destination.prefixlen, default=None)
                 hops = best.hops if best is not None else ()
                 following |= {owner.get(str(hop.gateway), "") for hop in hops}

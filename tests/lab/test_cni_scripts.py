@@ -991,6 +991,7 @@ def conflist(name: str) -> dict[str, Any]:
         ("$POD_CIDR", "10.244.1.0/24"),
         ("$POD_NETWORK", "10.244.0.0/16"),
         ("$NODE_NAME", "node1"),
+        ('"$POD_MTU"', "1500"),
     ):
         text = text.replace(placeholder, value)
     return json.loads(text)

@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
-from running_lab import RunningLab, running
+from running_lab import RunningLab, mininetes, running
 from waiting import wait_until
 
 PORTS = [{"name": "http", "port": 80, "targetPort": 8080}]
@@ -98,10 +98,11 @@ def test_the_rows_say_what_the_policies_mean(lab: RunningLab) -> None:
         assert found, wanted
         return found
 
-    second = f"{lab.address('pod/node2-1')}:8080"
+    second, third = (f"{lab.address(f'pod/{node}-1')}:8080" for node in ("node2", "node3"))
     assert expected("here-only", source="pod/node1-1", to="cluster IP") == {"DROP"}
     assert expected("here-only", source="pod/node2-2", to="cluster IP") == {f"DNAT to {second}"}
-    assert expected("here-only", source="client1", to="load balancer") == {f"DNAT to {second}"}
+    led_to = {f"DNAT to {second}", f"DNAT to {third}", "DROP"}  # whichever node the gateway chooses for a client
+    assert expected("here-only", source="client1", to="load balancer") < led_to
     assert expected("here-only", source="client1", to="node port", at="node1") == {"DROP"}
     assert expected("fenced", source="blocked1", to="load balancer") == {"DROP"}
     assert expected("fenced", source="node1", to="load balancer") == {"DROP"}
@@ -126,12 +127,12 @@ def test_modes_differ_where_it_is_declared_and_the_lab_has_its_own_again(lab: Ru
 
 
 def test_a_rule_that_is_gone_is_a_row_that_does_not_hold(lab: RunningLab) -> None:
-    lab.command("agents", "stop", "node2", "kube-proxy")
+    assert mininetes("agents", "stop", "--lab", lab.name, "node2", "kube-proxy").status == 0
     try:
         lab.exec("node2", "iptables", "-t", "nat", "-F", "KUBE-SERVICES")
         done = lab.command("truth-table", "--service", "plain", "--wrong", "--timeout", "0.3")
     finally:
-        lab.command("agents", "start", "node2", "kube-proxy")
+        mininetes("agents", "start", "--lab", lab.name, "node2", "kube-proxy")
     assert done.status == 1
     assert "pod/node2-2" in done.stdout
     assert "pod/node1-2" not in done.stdout

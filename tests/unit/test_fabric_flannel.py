@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-
 from flannel_states import CASES, GOLDEN, NODES, left_by_flanneld
 
 from mininetes.spec import describe

@@ -168,6 +168,31 @@ BAD = {
     "no control-plane node": Wrong({"nodes": {"controlPlane": 0}}, "spec.nodes", "", "store: none"),
     "a firewall of another make": Wrong({"firewall": "calico"}, "spec.firewall", "calico", "kubernetes"),
     "a back end that is none": Wrong({"proxy": {"backend": "bpf"}}, "spec.proxy.backend", "bpf", "legacy"),
+    "a program beside a mode": Wrong(
+        {"proxy": {"exec": ["my-proxy", "-v"], "mode": "nftables"}},
+        "spec.proxy.mode",
+        "nftables",
+        "my-proxy -v decides",
+    ),
+    "a program beside a back end": Wrong(
+        {"proxy": {"exec": ["my-proxy"], "backend": "nft"}}, "spec.proxy.backend", "nft", "left out with exec"
+    ),
+    "a program beside kube-proxy's configuration": Wrong(
+        {"proxy": {"exec": ["my-proxy"], "config": {"bindAddress": "0.0.0.0"}}},
+        "spec.proxy.config",
+        "bindAddress",
+        "left",
+    ),
+    "a proxy's program without an API": Wrong(
+        {"proxy": {"exec": ["my-proxy"]}, "controlPlane": {"store": "none"}},
+        "spec.proxy.exec",
+        "my-proxy",
+        "kubeconfig",
+    ),
+    "a proxy's program as one text": Wrong(
+        {"proxy": {"exec": "my-proxy -v"}}, "spec.proxy.exec", "my-proxy -v", "a list"
+    ),
+    "an empty word in a proxy's program": Wrong({"proxy": {"exec": [""]}}, "spec.proxy.exec[0]", "''", "1 character"),
     "logs elsewhere": Wrong({"logging": {"directory": "/home"}}, "spec.logging.directory", "/home", "/var/log"),
     "a level that is too high": Wrong({"logging": {"level": 11}}, "spec.logging.level", "11", "10"),
     "a hold of another kind": Wrong({"pods": {"hold": "file"}}, "spec.pods.hold", "file", "mount"),
@@ -253,6 +278,16 @@ def test_every_range_and_every_part_of_a_description_is_in_the_table() -> None:
     fields = {wrong.field.split(".")[1].split("[")[0] for wrong in BAD.values()}
     model = {field.alias or name for name, field in ClusterSpec.model_fields.items()}
     assert model - fields == set()
+
+
+def test_a_proxys_agent_is_called_kube_proxy_or_as_the_program_in_its_place(tmp_path: Path) -> None:
+    assert describe({}).proxy.title == "kube-proxy"
+    assert describe({"proxy": {"exec": ["/opt/my-proxy", "--x"]}}).proxy.title == "my-proxy"
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump({**HEAD, "spec": {"proxy": {"exec": ["./my-proxy"]}}}))
+    assert description(str(path), None).proxy.exec == (str(tmp_path / "my-proxy"),)
+    path.write_text(yaml.safe_dump({**HEAD, "spec": {"proxy": "nftables"}}))
+    assert description(str(path), None).proxy.mode == "nftables"
 
 
 # --- the file -----------------------------------------------------------------------------------------------------

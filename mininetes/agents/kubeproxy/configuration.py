@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, ValidationEr
 
 from mininetes.agents.kubeproxy.durations import seconds
 from mininetes.errors import BadInput
-from mininetes.spec import Described
+from mininetes.spec_sections import Described
 
 Mode = Literal["iptables", "nftables", "ipvs", "userspace"]
 MODES: tuple[Mode, ...] = ("iptables", "nftables", "ipvs", "userspace")

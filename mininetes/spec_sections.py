@@ -1,0 +1,179 @@
+"""The sections of a cluster's description, each as its part of a cluster file has it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictInt
+from pydantic.alias_generators import to_camel
+
+from mininetes.addressing import LOAD_BALANCERS, NODE_PREFIX, NODES, PODS, SERVICES
+
+Role = Literal["control-plane", "worker"]
+
+
+class Described(BaseModel):
+    """The rules that all parts of a description share: frozen, camelCase in files, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, (str, IPv4Network)):
+        raise ValueError("an IPv4 network such as 10.0.0.0/16")
+    if isinstance(value, str) and ":" in value:
+        raise ValueError("an IPv4 network: IPv6 is not supported yet")
+    if isinstance(value, str):
+        try:
+            return IPv4Network(value)
+        except ValueError:
+            pass
+        try:
+            raise ValueError(f"a network address with its prefix: {IPv4Network(value, strict=False)} holds it")
+        except ValueError as wrong:
+            if "prefix:" in str(wrong):
+                raise
+            raise ValueError("an IPv4 network such as 10.0.0.0/16") from None
+    return value
+
+
+Network4 = Annotated[IPv4Network, BeforeValidator(_network), PlainSerializer(str)]
+
+
+class NodeSpec(Described):
+    """One node: ``name`` is a host name; ``zone`` and ``labels`` become node labels."""
+
+    name: str
+    role: Role = "worker"
+    zone: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class NodeCounts(Described):
+    """Nodes by number; they are called node1, node2, ..., the control plane first."""
+
+    workers: StrictInt = Field(default=2, ge=0)
+    control_plane: StrictInt = Field(default=1, ge=0)
+
+
+class NetworkSpec(Described):
+    """The address ranges."""
+
+    nodes: Network4 = NODES
+    pods: Network4 = PODS
+    node_prefix: StrictInt = NODE_PREFIX
+    services: Network4 = SERVICES
+    node_ports: str = "30000-32767"
+    load_balancers: Network4 = LOAD_BALANCERS
+
+
+class PartSpec(Described):
+    """A part (underlay or fabric) by name or path, with its parameters."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def part_from_name(value: object) -> object:
+    """A part's name alone stands for the section."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class FabricSpec(PartSpec):
+    """How pods' packets cross nodes: a part, or with ``exec`` an outside program (argv) on each node instead.
+
+    With ``repair: false`` what somebody changes by hand stays as it is, and is only reported.
+    """
+
+    name: str = ""
+    exec: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    repair: bool = True
+
+    @property
+    def title(self) -> str:
+        """What people call it: its name, or its program's."""
+        return self.name or Path(self.exec[0]).name
+
+
+PartField = Annotated[PartSpec, BeforeValidator(part_from_name)]
+"""A part in a file: a mapping, or its name alone."""
+
+FabricField = Annotated[FabricSpec, BeforeValidator(part_from_name)]
+"""The fabric in a file: a mapping, or its name alone."""
+
+
+class PodsSpec(Described):
+    """Ready-made responder pods: how many on each node, and the ports on which they answer.
+
+    ``hold``: what keeps a pod's network namespace, a pause process, or a bind mount (lighter, for scale).
+    """
+
+    per_node: StrictInt = Field(default=4, ge=0)
+    port: StrictInt = Field(default=8080, ge=1, le=65535)
+    hold: Literal["pause", "mount"] = "pause"
+
+
+class ControlPlaneSpec(Described):
+    """The control plane: where its objects are kept, and on how many nodes it runs.
+
+    ``none`` leaves it out: a network with ready-made pods and nothing else. ``replicas`` is the number
+    of API servers (and etcd members); without it, each control-plane node has one. A node that has
+    not renewed its lease for ``node_grace_seconds`` is no longer ready (kube-controller-manager's
+    ``--node-monitor-grace-period``); its kubelet renews four times as often.
+    """
+
+    store: Literal["memory", "etcd", "none"] = "memory"
+    replicas: StrictInt | None = Field(default=None, ge=1)
+    node_grace_seconds: float = Field(default=40.0, ge=1.0, le=3600.0)
+
+
+class ProxySpec(Described):
+    """kube-proxy: its mode, the iptables back end (the system's when not given), and its own configuration fields.
+
+    Without a mode it is the configuration's, else iptables. With ``exec`` an outside program (argv) runs on each
+    node instead.
+    """
+
+    mode: str = ""
+    backend: Literal["nft", "legacy"] | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    exec: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What its agent and its log are called: kube-proxy, or as the outside program."""
+        return Path(self.exec[0]).name if self.exec else "kube-proxy"
+
+
+def proxy_from_mode(value: object) -> object:
+    """A proxy's mode alone stands for the section."""
+    return {"mode": value} if isinstance(value, str) else value
+
+
+ProxyField = Annotated[ProxySpec, BeforeValidator(proxy_from_mode)]
+"""kube-proxy in a file: a mapping, or its mode alone."""
+
+
+class LoggingSpec(Described):
+    """Where each node's agents write their logs, and how much: ``-v`` levels, one for all or by component."""
+
+    directory: str = "/var/log"
+    level: StrictInt = Field(default=2, ge=0, le=10)
+    levels: dict[str, Annotated[StrictInt, Field(ge=0, le=10)]] = Field(default_factory=dict)
+
+
+class OutsideSpec(Described):
+    """Clients outside the cluster, behind the underlay's gateway."""
+
+    clients: StrictInt = Field(default=1, ge=0, le=120)
+
+
+def numbered(counts: NodeCounts) -> tuple[NodeSpec, ...]:
+    """Nodes by number, as named nodes."""
+    total = counts.control_plane + counts.workers
+    return tuple(
+        NodeSpec(name=f"node{number}", role="control-plane" if number <= counts.control_plane else "worker")
+        for number in range(1, total + 1)
+    )

@@ -1,0 +1,67 @@
+"""A blueprint with one node more or less: numbers, addresses, names, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mininetes.errors import BadInput
+from mininetes.spec import describe
+from mininetes.testbed.blueprint import Blueprint, draw
+from mininetes.testbed.blueprint_changes import with_node, without_node
+
+
+def drawn(**spec: Any) -> Blueprint:
+    return draw(describe({"fabric": "vxlan", "underlay": "single_switch", **spec}))
+
+
+def members(blueprint: Blueprint) -> list[tuple[str, str, str]]:
+    return [(each.name, str(each.address), str(each.pod_subnet)) for each in blueprint.view.nodes]
+
+
+def test_the_lowest_free_number_says_name_address_and_subnet() -> None:
+    third = with_node(drawn(nodes={"workers": 1}), None)
+    assert members(third.blueprint)[-1] == ("node3", "192.168.1.13", "10.244.3.0/24")
+    assert third.host.interfaces[0].mac == "02:00:c0:a8:01:0d"
+    again = with_node(without_node(third.blueprint, "node2"), None)
+    assert members(again.blueprint)[-1] == ("node2", "192.168.1.12", "10.244.2.0/24")
+
+
+def test_it_is_the_same_node_as_one_that_was_there_from_the_start() -> None:
+    joined, whole = with_node(drawn(nodes={"workers": 1}), None).blueprint, drawn(nodes={"workers": 2})
+    assert (joined.view.nodes, joined.plan, joined.pods) == (whole.view.nodes, whole.plan, whole.pods)
+    assert joined.underlay.hosts["node3"] == whole.underlay.hosts["node3"]
+    devices = [end.device for cable in joined.underlay.cables for end in cable.ends if end.owner == "s1"]
+    assert len(devices) == len(set(devices))
+
+
+def test_a_link_that_joins_is_as_slow_as_the_others() -> None:
+    slow = drawn(underlay={"name": "single_switch", "parameters": {"bw": 10}}, nodes={"workers": 1})
+    assert with_node(slow, None).cable.shape.bw == 10
+
+
+def test_joining_and_leaving_is_as_if_nothing_had_been() -> None:
+    before = drawn()
+    after = without_node(with_node(before, "x").blueprint, "x")
+    assert (after.spec, after.underlay, after.view, after.plan, after.pods) == (
+        before.spec, before.underlay, before.view, before.plan, before.pods,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["node1", "gw", "s1", "client1", "UP", "-", ""])
+def test_names_that_cannot_be_are_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="node"):
+        with_node(drawn(), name)
+
+
+def test_no_room_in_the_ranges_is_said_by_field() -> None:
+    full = drawn(nodes={"workers": 2}, network={"pods": "10.244.0.0/22"})
+    with pytest.raises(BadInput, match=r"spec\.network\.pods"):
+        with_node(full, None)
+
+
+@pytest.mark.parametrize("name", ["node1", "node9"])
+def test_who_cannot_leave_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match=name):
+        without_node(drawn(), name)
