@@ -65,7 +65,7 @@ class RunningFabric:
         self.underlay = underlay
 
     def plan(self, members: tuple[FabricNode, ...]) -> FabricPlan:
-        """The plan for those of these nodes that are there, made once for all who ask in turn. Blocks. Raises BadInput."""
+        """The plan for those of these nodes that are there, made once for all who ask. Blocks. Raises BadInput."""
         with self._planning:
             members = tuple(each for each in members if each.name in self.underlay.hosts)
             planned = self._planned
