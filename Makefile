@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL := C.UTF-8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test check bench clean
+.PHONY: help setup setup-tests demo test check mutants bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ check: setup ## linters, types, layers, unit and golden tests: no root, seconds
 	@scripts/shell_files.sh | xargs -0 shellcheck
 	@$(BIN)/lint-imports
 	@$(PYTEST) -q tests/unit tests/golden
+
+mutants: setup ## put named defects into services, one at a time: each must make a test fail
+	@$(BIN)/python scripts/mutants.py --live --jobs $(JOBS)
 
 bench: setup ## measure against floors and references; prints the ratios
 	@status=0; for bench in bench/*.py; do $(BIN)/python "$$bench" || status=1; done; exit $$status

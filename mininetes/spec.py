@@ -7,6 +7,7 @@ The cluster file is YAML, in the style of Kubernetes objects (``apiVersion: mini
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,13 @@ from mininetes.spec_sections import (
 API_VERSION = "mininetes/v1"
 HOST_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+LEAST_SERVICES = 16
+COMPONENTS = (
+    "etcd", "flanneld", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet",
+    "router", "static", "weave",
+)  # fmt: skip
+"""What has a log of its own on a node."""
+
 DNS_PODS = 2
 """As many as kubeadm sets up; both may come to lie on one node."""
 
@@ -151,8 +159,20 @@ class ClusterSpec(Described):
         if wanted.store == "etcd" and len(self.masters) not in (1, 3):
             right = "1 or 3 with the store etcd, which needs a majority"
             raise BadInput("spec.controlPlane.replicas", len(self.masters), right)
-        if not self.logging.directory.startswith("/var/log"):
-            raise BadInput("spec.logging.directory", self.logging.directory, "/var/log or a folder below it")
+        self._check_logging()
+        if self.network.services.num_addresses < LEAST_SERVICES:
+            right = f"a network of at least {LEAST_SERVICES} addresses: the tenth is the cluster's DNS"
+            raise BadInput("spec.network.services", str(self.network.services), right)
+
+    def _check_logging(self) -> None:
+        directory = self.logging.directory
+        if posixpath.normpath(directory) != directory or not f"{directory}/".startswith("/var/log/"):
+            raise BadInput("spec.logging.directory", directory, "/var/log or a folder below it")
+        for name in self.logging.levels:
+            if name not in COMPONENTS:
+                raise BadInput(
+                    f"spec.logging.levels.{name}", None, f"unknown component; known: {', '.join(COMPONENTS)}"
+                )
 
 
 _KINDS = {"dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list"}

@@ -60,8 +60,8 @@ def target_of(path: str) -> Target | None:
     return Target(resource, namespace, name, subresource)
 
 
-_EXTRA = {"pods": ("eviction",)}
-"""Subresources that are served whether or not they are listed."""
+_EXTRA = {"pods": ("eviction", "attach", "portforward")}
+"""Subresources that are answered whether or not they are listed."""
 
 
 @dataclass(frozen=True)

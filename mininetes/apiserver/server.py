@@ -37,17 +37,24 @@ PORT = 6443
 _SHUTDOWN_S = 1.0
 _PAUSE_S = 0.5
 _OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
+_OPEN_BELOW = ("/healthz/", "/livez/", "/readyz/")
 """Probes and clients read these without a token, as Kubernetes lets them."""
 
-# A client that cannot be reached any more is given up after 15 s; accepted connections inherit this.
+# A client that is silent and cannot be reached any more is given up after 15 s; accepted connections inherit this. One
+# that is there but reads slowly is not: TCP_USER_TIMEOUT would end it too.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15_000),
 )
 
+_NOT_SERVED = {
+    "attach": "attaching to a container is not served here: `kubectl logs -f` shows its output, `kubectl exec` runs "
+    "another command in it",
+    "portforward": "port forwarding is not served here: ask the pod's address from a node, as with "
+    "`mininetes exec node1 -- curl POD_ADDRESS:PORT`",
+}
 Verb = Callable[[Registry, Call], Awaitable[web.StreamResponse]]
 _OBJECT_VERBS: Mapping[str, Verb] = {
     "GET": reading.get,
@@ -234,6 +241,8 @@ class ApiServer:
             return await self._kubelets.logs(call)
         if call.subresource == "exec" and method in ("GET", "POST"):
             return await self._kubelets.exec(call)
+        if call.subresource in _NOT_SERVED:
+            raise ApiError.method_not_allowed(_NOT_SERVED[call.subresource])
         verb = _SUBRESOURCE_VERBS.get((call.subresource or "", method))
         if verb is None:
             raise ApiError.method_not_allowed()
@@ -259,11 +268,11 @@ class ApiServer:
 
     async def _other(self, request: web.BaseRequest, path: str, query: str, user: str | None) -> web.StreamResponse:
         """Everything that is no object: health, documents, metrics."""
-        if user is None and not path.startswith(_OPEN_PATHS):
+        if user is None and path.rstrip("/") not in _OPEN_PATHS and not path.startswith(_OPEN_BELOW):
             raise ApiError.unauthorized()
         if request.method not in ("GET", "HEAD"):
             raise ApiError.no_such_path()
-        if path.startswith(("/healthz", "/livez", "/readyz")):
+        if path.split("/")[1] in ("healthz", "livez", "readyz"):
             return await self._health(path, "verbose" in query)
         if path == "/metrics":
             return web.Response(text=self.metrics.text(), content_type="text/plain")

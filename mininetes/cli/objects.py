@@ -14,6 +14,7 @@ import click
 import yaml
 
 from mininetes.cli.api_access import kubeconfig_of, with_api
+from mininetes.cli.applying import patch_to, remembering
 from mininetes.cli.options import lab_option, output_option
 from mininetes.errors import BadInput, MininetesError
 from mininetes.lab import state
@@ -56,6 +57,9 @@ def get_command(
     lab: str | None, kind: str, names: tuple[str, ...], namespace: str, everywhere: bool, selector: str, output: str
 ) -> int:
     """List the API server's objects of a kind (nodes, pods, services, ...), of several with commas, or all."""
+    if "/" in kind:  # TYPE/NAME, as kubectl takes it
+        kind, _, name = kind.partition("/")
+        names = (name, *names)
     kinds = _kinds(kind)
     if names and everywhere:
         raise BadInput("--all-namespaces", " ".join(names), "no names together with -A")
@@ -211,11 +215,11 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str) -> in
     return 1 if with_api(state.find(lab), work) else 0
 
 
-async def _apply(client: Client, resource: Resource, obj: dict[str, Any], namespace: str | None) -> str:
-    """Create or merge one object, and say which it was. Raises ApiError."""
+async def _apply(client: Client, resource: Resource, wanted: dict[str, Any], namespace: str | None) -> str:
+    """Create one object or change it, and say which it was. Raises ApiError."""
     from mininetes.apiserver.errors import ApiError  # noqa: PLC0415
 
-    name = obj["metadata"]["name"]
+    name, obj = wanted["metadata"]["name"], remembering(wanted)
     try:
         before = await client.get(resource.resource_name, name, namespace)
     except ApiError as missing:
@@ -223,7 +227,7 @@ async def _apply(client: Client, resource: Resource, obj: dict[str, Any], namesp
             raise
         await client.create(resource.resource_name, obj, namespace)
         return "created"
-    after = await client.patch(resource.resource_name, name, obj, namespace, kind="strategic")
+    after = await client.patch(resource.resource_name, name, patch_to(obj, before), namespace, kind="strategic")
     same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
     return "unchanged" if same else "configured"
 

@@ -17,7 +17,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 output_option = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text",
                              show_default=True, help="Text for people or JSON for programs.")  # fmt: skip
-lab_option = click.option("--lab", metavar="NAME", help="The lab; not needed when only one is up.")
+lab_option = click.option("--lab", metavar="NAME", envvar="MININETES_LAB", show_envvar=True,
+                          help="The lab; not needed when only one is up.")  # fmt: skip
 
 
 def cluster_options(command: _F) -> _F:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,12 +16,30 @@ from mininetes.lab.asking import ask
 _ANSWER_WITHIN_S = 1800.0
 
 
+def _read_flows(path: Path) -> list[Any]:
+    """The flows of a file, checked as far as they can be without a lab."""
+    from mininetes.testbed.flows import checked_flows  # noqa: PLC0415
+
+    try:
+        lines = path.read_text().splitlines()
+        flows = [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) else wrong
+        raise BadInput("--flows", str(path), f"a readable file with one JSON object a line ({why})") from None
+    if not flows:
+        raise BadInput("--flows", str(path), "a file with packet flows; it has none")
+    checked_flows(flows)
+    return flows
+
+
 @click.command("truth-table", epilog="Example: mininetes truth-table --service web --mode iptables --mode nftables")
 @lab_option
 @click.option("--service", "--include", "services", multiple=True, metavar="[NAMESPACE/]NAME",
               help="Only this service; all of them otherwise.")  # fmt: skip
 @click.option("--mode", "modes", multiple=True, metavar="MODE",
               help="Measure in this proxy mode, or in several one after another; the lab's own otherwise.")  # fmt: skip
+@click.option("--flows", "flows_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.jsonl",
+              help="Play these packet flows, one a line, each with a service of its own, instead.")  # fmt: skip
 @click.option("--connections", type=int, default=20, show_default=True, help="Tries for each endpoint expected.")
 @click.option("--timeout", "timeout_s", type=float, default=1.0, show_default=True, help="Seconds for each.")
 @click.option("--wrong", "only_wrong", is_flag=True, help="List only what is not as it must be.")
@@ -31,6 +50,7 @@ def truth_table_command(
     lab: str | None,
     services: tuple[str, ...],
     modes: tuple[str, ...],
+    flows_file: Path | None,
     connections: int,
     timeout_s: float,
     only_wrong: bool,
@@ -50,6 +70,7 @@ def truth_table_command(
     from mininetes.testbed.truth import known_modes  # noqa: PLC0415
 
     AskOptions(connections, timeout_s)  # checks both before the lab is asked
+    flows = _read_flows(flows_file) if flows_file is not None else []
     control = state.find(lab).control
     for mode in known_modes(modes):
         features.require(needed_features(mode, None))
@@ -59,6 +80,7 @@ def truth_table_command(
         op="truth-table",
         services=list(services),
         modes=list(modes),
+        flows=flows,
         connections=connections,
         timeout_s=timeout_s,
     )

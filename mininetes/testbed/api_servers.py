@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
@@ -30,8 +29,6 @@ from mininetes.testbed.host_api import HostApi
 READY_WITHIN_S = 30.0
 _LOOK_S = 0.01
 _MEMBER_LOOK_S = 0.2
-
-_Sockets = Callable[[], list[socket.socket]]
 
 
 class ApiServers:
@@ -105,10 +102,12 @@ class ApiServers:
                 netns=place.netns,
                 kubelet_token=self._credentials.token(API_SERVER),
             )
+            serving = _Serving(server, place, self._host_api)
             try:
-                yield _Serving(server, lambda: self._sockets(place))
+                yield serving
             finally:
                 await server.stop()
+                serving.close()
 
         return made
 
@@ -124,13 +123,6 @@ class ApiServers:
                 await self.etcd.kill(place.node)
 
         return made
-
-    def _sockets(self, place: Placement) -> list[socket.socket]:
-        """The node's port, and a copy of the host's: whichever server is there takes what comes in at it."""
-        sockets = [listening_socket(place.netns, PORT)]
-        if self._host_api is not None:
-            sockets.append(self._host_api.listener.dup())
-        return sockets
 
     async def wait_ready(self, client: Client) -> None:
         """Wait until a server answers, and has made what every cluster has. Raises MininetesError after 30 s."""
@@ -155,16 +147,28 @@ class ApiServers:
 
 
 class _Serving:
-    """A server as a task: it serves until cancelled."""
+    """A server as a task: it serves until cancelled, at its node's port and the host's."""
 
-    def __init__(self, server: ApiServer, sockets: _Sockets) -> None:
+    def __init__(self, server: ApiServer, place: Placement, host_api: HostApi | None) -> None:
         self._server = server
-        self._sockets = sockets
+        self._place = place
+        self._host_api = host_api
+        self._lent = False
 
     async def run(self) -> None:
-        """Serve until cancelled. Raises MininetesError when a port is taken."""
-        await self._server.start(self._sockets())
+        """Serve until cancelled. Raises MininetesError when the node's port is taken."""
+        sockets = [listening_socket(self._place.netns, PORT)]
+        if self._host_api is not None:
+            sockets.append(self._host_api.lend())
+            self._lent = True
+        await self._server.start(sockets)
         await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """The server has stopped."""
+        if self._host_api is not None and self._lent:
+            self._host_api.give_back()
+            self._lent = False
 
 
 class _Member:

@@ -19,6 +19,7 @@ from mininetes.probes.reachability import SweepOptions
 from mininetes.probes.service_asking import AskOptions
 from mininetes.testbed import measuring, ports, truth
 from mininetes.testbed.agent_tasks import AgentTasks
+from mininetes.testbed.flows import checked_flows
 from mininetes.testbed.membership import Membership
 from mininetes.testbed.testbed import Testbed
 
@@ -57,7 +58,8 @@ async def _ports(testbed: Testbed, request: Request) -> Answer:
 
 async def _truth_table(testbed: Testbed, request: Request) -> Answer:
     options = AskOptions(request["connections"], request["timeout_s"])
-    wanted = truth.Wanted(request["services"], truth.known_modes(request["modes"]), options)
+    flows = checked_flows(request.get("flows", ()))
+    wanted = truth.Wanted(request["services"], truth.known_modes(request["modes"]), options, flows)
     return (await truth.truth_table(testbed, wanted)).as_json()
 
 

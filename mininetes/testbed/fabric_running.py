@@ -88,16 +88,23 @@ class RunningFabric:
         with self._turn(host):
             before = self._before.get(host, applier.NOTHING)
             drifted = self._declared.get(host) == wanted and before == wanted
+            ground = self._ground(host)
             if drifted and not repair:
-                return Brought(self._drift(host, wanted), drifted=True)
+                return Brought(self._drift(host, ground.merged(wanted)), drifted=True)
             self._declared[host] = wanted
             self._before[host] = _either(before, wanted)
-            changes = applier.apply(self._hosts.netns(host), wanted, before, iptables=self._iptables(host))
+            both, earlier = ground.merged(wanted), ground.merged(before)
+            changes = applier.apply(self._hosts.netns(host), both, earlier, iptables=self._iptables(host))
             self._before[host] = wanted
             for path, text in plan.files.get(host, {}).items():
                 _write(node_path(host, path), text)
         self.members = members
         return Brought(changes, drifted)
+
+    def _ground(self, host: str) -> NetState:
+        """The underlay's routes of a host, which go with a link that is set down as the fabric's do."""
+        description = self.underlay.hosts.get(host)
+        return NetState(routes=frozenset(description.routes)) if description is not None else applier.NOTHING
 
     def drift(self, host: str, besides: NetState = applier.NOTHING) -> list[Change]:
         """What a host has otherwise than it was given, or than the state ``besides``. Blocks."""

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing ends the connection with a reset."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class HostApi:
-    """The launcher's descriptors. The socket listens in the host's namespace, wherever it is served from."""
+    """The launcher's descriptors. The socket listens in the host's namespace, wherever it is served from.
+
+    It cannot be opened anew from inside, so it stays open while no API server runs: what comes in then is reset.
+    """
 
     listener: socket.socket
     kubeconfig_fd: int
+    _servers: int = 0
+
+    def lend(self) -> socket.socket:
+        """A copy of the socket for an API server that starts; `give_back` once that has stopped."""
+        if not self._servers:
+            asyncio.get_running_loop().remove_reader(self.listener)
+        self._servers += 1
+        return self.listener.dup()
+
+    def give_back(self) -> None:
+        """An API server has stopped. While none is left, connections are refused."""
+        self._servers -= 1
+        if not self._servers:
+            asyncio.get_running_loop().add_reader(self.listener, self._refuse)
+
+    def _refuse(self) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = self.listener.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            client.close()
 
     @classmethod
     def of(cls, fds: Mapping[str, int]) -> HostApi | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Executor
 
 from mininetes.agents.agent import Placement
@@ -85,6 +85,24 @@ class ProxySeats:
     def _is_synced(self, node: str) -> bool:
         proxy = self._tasks.agent(node, self.name)
         return isinstance(proxy, KubeProxy) and proxy.mode == self.mode and bool(proxy.metrics.last_synced)
+
+    async def settled(
+        self, nodes: Iterable[str], *, services: Sequence[str] = (), slices: Sequence[str] = (), within_s: float
+    ) -> bool:
+        """Wait until these nodes' kube-proxies have written all changes, those of the objects named among them.
+
+        False when one has not in time; an outside program, or an agent that was stopped, is not waited for.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within_s
+        wanted = [node for node in nodes if self._tasks.is_alive(node, self.name)]
+        proxies = [self._tasks.agent(node, self.name) for node in wanted]
+        await asyncio.sleep(_LOOK_S)  # what the API has just told has come by then
+        while any(isinstance(each, KubeProxy) and not each.is_settled(services, slices) for each in proxies):
+            if loop.time() > end:
+                return False
+            await asyncio.sleep(_LOOK_S)
+        return True
 
     async def switch(self, mode: Mode, nodes: Iterable[str], *, within_s: float) -> None:
         """Start every node's kube-proxy anew in another mode; returns when its rules are in force.

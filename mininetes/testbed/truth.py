@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
-from mininetes.agents.kubeproxy.agent import KubeProxy
 from mininetes.agents.kubeproxy.configuration import MODES, Mode
 from mininetes.agents.kubeproxy.services import key_of
 from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
@@ -25,6 +23,7 @@ from mininetes.testbed import proxying
 from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.credentials import ADMIN
 from mininetes.testbed.expectation import MOST_HOPS
+from mininetes.testbed.flows import Flow, play
 
 if TYPE_CHECKING:
     from mininetes.testbed.testbed import Testbed
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("mininetes")
 
 SETTLE_WITHIN_S = 10.0
-_LOOK_S = 0.01
 _LISTS = ("services", "endpointslices.discovery.k8s.io", "nodes", "pods")
 
 
@@ -43,6 +41,8 @@ class Wanted:
     services: Sequence[str] = ()
     modes: Sequence[Mode] = ()
     options: AskOptions = field(default_factory=AskOptions)
+    flows: Sequence[Flow] = ()
+    """Packet flows to play instead of asking the services that there are."""
 
 
 def known_modes(names: Iterable[str]) -> list[Mode]:
@@ -71,11 +71,21 @@ async def truth_table(testbed: Testbed, wanted: Wanted) -> TruthTable:
             if mode != own or wanted.modes:
                 await plane.switch_proxies(mode)
             scene = await _scene(testbed, plane, mode)
-            tables.append(await measure(_questions(scene, wanted.services), wanted.options))
+            tables.append(await _measured(testbed, plane, scene, wanted))
     finally:
         if plane.proxy_seats.mode != own:
             await plane.switch_proxies(own)
     return together(tables)
+
+
+async def _measured(testbed: Testbed, plane: ControlPlane, scene: Scene, wanted: Wanted) -> TruthTable:
+    if not wanted.flows:
+        return await measure(_questions(scene, wanted.services), wanted.options)
+    client = plane.client(plane.api_servers.masters[0], ADMIN)
+    try:
+        return await play(testbed, client, scene, wanted.flows, wanted.options)
+    finally:
+        await client.close()
 
 
 def _questions(scene: Scene, services: Sequence[str]) -> Questions:
@@ -93,7 +103,8 @@ async def _scene(testbed: Testbed, plane: ControlPlane, mode: Mode) -> Scene:
     finally:
         await client.close()
     services, slices, nodes, pods = lists
-    await _settled(plane)
+    if not await plane.proxy_seats.settled(plane.places, within_s=SETTLE_WITHIN_S):
+        log.warning("the truth table is measured while kube-proxies still have changes to write")
     vantages = testbed.vantages()
     net = testbed.net
     assert net is not None
@@ -144,21 +155,6 @@ def responders(pods: Iterable[Mapping[str, Any]], running: set[str]) -> dict[str
                 protocol = (port.get("protocol") or "TCP").lower()
                 found[f"{address}:{port['containerPort']}/{protocol}"] = title
     return found
-
-
-async def _settled(plane: ControlPlane) -> None:
-    """Wait until no kube-proxy has changes that it has not yet written; not for one that does not work."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + SETTLE_WITHIN_S
-    proxies = [plane.tasks.agent(node, KubeProxy.name) for node in plane.places]
-    began = time.time()
-    while loop.time() < end:
-        metrics = [proxy.metrics for proxy in proxies if isinstance(proxy, KubeProxy)]
-        behind = [each for each in metrics if each.service_changes_pending or each.endpoint_changes_pending]
-        if not behind and time.time() - began > 2 * _LOOK_S:
-            return
-        await asyncio.sleep(_LOOK_S)
-    log.warning("the truth table is measured while kube-proxies still have changes to write")
 
 
 def _entries(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from cluster_api import MERGE, ClusterApi, Refused, deployment, is_ready, service
 from running_lab import RunningLab, mininetes, running
+from waiting import wait_until
 
 PODS = "/api/v1/namespaces/default/pods"
 NODES = "/api/v1/nodes"
@@ -155,6 +157,56 @@ def test_the_api_server_can_be_started_anew(lab: RunningLab, api: ClusterApi) ->
     api.wait(f"{PODS}?labelSelector=app=anew", lambda found: sum(map(is_ready, found["items"])) == 2, "2 pods")
     api.request("PATCH", f"{DEPLOYMENTS}/anew", {"spec": {"replicas": 0}}, MERGE)
     api.wait(f"{PODS}?labelSelector=app=anew", lambda found: not found["items"], "no pods of it")
+
+
+def test_a_link_that_is_set_down_in_a_node_and_up_again_brings_its_routes_back(lab: RunningLab) -> None:
+    before = lab.exec("node2", "ip", "route")
+    assert "default via 192.168.1.1" in before
+    lab.exec("node2", "sh", "-c", "ip link set eth0 down; ip link set eth0 up")
+    wait_until(lambda: lab.exec("node2", "ip", "route") == before, "the routes of node2", every_s=0.2)
+    assert pings(lab, "client1", lab.address("node2"))
+
+
+def test_while_no_api_server_runs_the_host_port_refuses_at_once(lab: RunningLab, api: ClusterApi) -> None:
+    change(lab, "stop", "node1", "kube-apiserver")
+    try:
+        began = time.monotonic()
+        with pytest.raises(OSError, match=r"reset|refused|EOF"):
+            api.get(NODES)
+        assert time.monotonic() - began < 5
+    finally:
+        change(lab, "start", "node1", "kube-apiserver")
+    api.wait(NODES, lambda found: found is not None, "the API again")
+
+
+def test_another_image_restarts_the_container(api: ClusterApi) -> None:
+    spec = {"nodeName": "node2", "containers": [{"name": "c", "image": "a:1"}]}
+    api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "image"}, "spec": spec})
+    api.wait(f"{PODS}/image", is_ready, "the pod")
+    change = [{"op": "replace", "path": "/spec/containers/0/image", "value": "b:2"}]
+    api.request("PATCH", f"{PODS}/image", change, "application/json-patch+json")
+
+    def restarted(pod: dict[str, Any]) -> bool:
+        (container,) = pod["status"]["containerStatuses"]
+        return bool(container["image"] == "b:2" and container["restartCount"] == 1 and container["ready"])
+
+    api.wait(f"{PODS}/image", restarted, "the container with the other image", within_s=40)
+
+
+def test_a_name_for_something_outside_has_no_endpoints(api: ClusterApi) -> None:
+    outside = {"type": "ExternalName", "externalName": "foo.example.com", "selector": {"app": "cut"}}
+    api.create(SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "ext"}, "spec": outside})
+    api.create(SERVICES, service("after-ext"))
+    path = "/api/v1/namespaces/default/endpoints"
+    api.wait(f"{path}/after-ext", lambda found: found is not None, "the endpoints of the next service")
+    assert "ext" not in api.items(path)
+
+
+@pytest.mark.parametrize(("what", "instead"), [("attach", "kubectl logs"), ("portforward", "mininetes exec")])
+def test_what_is_not_served_says_what_is(api: ClusterApi, what: str, instead: str) -> None:
+    with pytest.raises(Refused, match=instead) as refused:
+        api.request("POST", f"{PODS}/node1-1/{what}")
+    assert refused.value.code == 405
 
 
 def test_the_service_range_must_not_overlap_the_pods() -> None:

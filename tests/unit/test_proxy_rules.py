@@ -315,6 +315,12 @@ def test_userspace_leads_every_address_to_the_listener() -> None:
     assert "--dport 30080" in chain(ruleset.iptables, "KUBE-NODEPORT-NON-LOCAL", "filter")[0]
 
 
+def test_userspace_serves_ready_endpoints_only() -> None:
+    leaving = {**FAR, "conditions": {"ready": False, "serving": True, "terminating": True}}
+    (listener,) = userspace(service(), endpoint_slice(HERE, leaving)).listeners
+    assert [each.address for each in listener.endpoints] == HERE["addresses"]
+
+
 def test_userspace_uses_the_ports_that_were_opened() -> None:
     from dataclasses import replace  # noqa: PLC0415
 

@@ -194,6 +194,14 @@ BAD = {
     ),
     "an empty word in a proxy's program": Wrong({"proxy": {"exec": [""]}}, "spec.proxy.exec[0]", "''", "1 character"),
     "logs elsewhere": Wrong({"logging": {"directory": "/home"}}, "spec.logging.directory", "/home", "/var/log"),
+    "logs in a folder with a like name": Wrong(
+        {"logging": {"directory": "/var/logs"}}, "spec.logging.directory", "/var/logs", "/var/log"
+    ),
+    "logs beside the folder": Wrong(
+        {"logging": {"directory": "/var/log/../lib"}}, "spec.logging.directory", "/var/log/../lib", "/var/log"
+    ),
+    "a level of nobody": Wrong({"logging": {"levels": {"kubectl": 3}}}, "spec.logging.levels.kubectl", "", "kubelet"),
+    "no room for the tenth service": Wrong(net(services="10.96.0.0/29"), "spec.network.services", "10.96.0.0/29", "16"),
     "a level that is too high": Wrong({"logging": {"level": 11}}, "spec.logging.level", "11", "10"),
     "a hold of another kind": Wrong({"pods": {"hold": "file"}}, "spec.pods.hold", "file", "mount"),
     # names and numbers of nodes

@@ -39,13 +39,14 @@ PROGRAMS = ("vng", "qemu-system-x86_64", "setpriv", "unshare", "modprobe")
 SEARCHED = (str(VENV / "bin"), os.environ.get("PATH", ""), *features.SYSTEM_DIRECTORIES)
 
 # 9p asks the host about every file each time: these, which nobody writes to meanwhile, are read through a cache.
+# An ordinary user's machine sees root's files as somebody else's, so the setuid bit of `mount` must not count.
 _CACHED = "/usr/bin /usr/sbin /usr/lib/x86_64-linux-gnu /usr/lib/python3*"
 _JOB = """\
 set -u
 mkdir -p /run/cached
-mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=524288 cached /run/cached
+{busybox} mount -t 9p -o ro,nosuid,trans=virtio,version=9p2000.L,cache=loose,msize=524288 cached /run/cached
 for folder in {cached} {venv} {root}; do
-    mount --bind "/run/cached$folder" "$folder"
+    {busybox} mount -o bind "/run/cached$folder" "$folder"
 done
 for module in {modules}; do
     modprobe -q "$module"
@@ -108,15 +109,9 @@ class Machine:
         the console's last lines when it did not start or took longer than ``timeout_s``.
         """
         job, output, status = (results / name for name in ("job.sh", "output", "status"))
-        job.write_text(
-            _JOB.format(
-                cached=_CACHED,
-                modules=_MODULES,
-                venv=shlex.quote(str(VENV)),
-                root=shlex.quote(str(root)),
-                script=script,
-            )
-        )
+        venv, here, busybox = (shlex.quote(str(path)) for path in (VENV, root, self.busybox))
+        settings = {"cached": _CACHED, "modules": _MODULES, "venv": venv, "root": here, "busybox": busybox}
+        job.write_text(_JOB.format(**settings, script=script))
         status.unlink(missing_ok=True)
         inside = f"bash {shlex.quote(str(job))} >{shlex.quote(str(output))} 2>&1; echo $? >{shlex.quote(str(status))}"
         with (results / "console").open("w+", errors="replace") as console:

@@ -85,7 +85,7 @@ class Endpoints(ServiceEndpoints):
         if service is None:
             await self._end(key, existing)
             return None
-        if is_deleted(service) or not service["spec"].get("selector"):
+        if is_deleted(service) or not service["spec"].get("selector") or service["spec"].get("type") == "ExternalName":
             return None
         pods = self.pods.of(service["metadata"]["namespace"])
         subsets, truncated = await self.compute(len(pods), lambda: subsets_of(service, pods))

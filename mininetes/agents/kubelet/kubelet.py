@@ -260,6 +260,11 @@ class Kubelet(Agent):
 
     def place_of(self, namespace: str, pod: str, container: str) -> Place:
         """Where commands of a running container run. Raises ApiError, ConfigError."""
+        if self._static.find(namespace, pod) is not None:
+            node = self._context.node
+            raise ApiError.bad_request(
+                f"pod {pod} shows an agent of {node}, no process of its own: use `mininetes exec {node} -- ...`"
+            )
         worker = self._worker_of(namespace, pod)
         record = worker.record.containers.get(container)
         if record is None:

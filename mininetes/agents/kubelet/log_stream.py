@@ -152,5 +152,9 @@ def _after_rotation(fd: int, offset: int, path: str) -> tuple[int, int]:
     ours = os.fstat(fd)
     if (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev) or offset < ours.st_size:
         return fd, offset
+    try:
+        fresh = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return fd, offset
     os.close(fd)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC), 0
+    return fresh, 0

@@ -71,6 +71,12 @@ class PodWorker:
     def update(self, pod: dict[str, Any]) -> None:
         """The API has the pod like this now."""
         self.pod = self.runs.pod = pod
+        for spec in containers(pod):
+            record, image = self.record.containers.get(spec["name"]), str(spec.get("image") or "")
+            if record is not None and record.image != image:
+                record.image = image
+                if record.state == "running":
+                    self.runs.to_kill[record.name] = f"Container {record.name} definition changed, will be restarted"
         if self._status and differs(pod.get("status") or {}, self._status):
             self.context.statuses.resend(uid_of(pod))
         self.changed.set()

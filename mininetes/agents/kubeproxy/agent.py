@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Any, ClassVar
 
@@ -104,6 +104,13 @@ class KubeProxy(Agent):
         finally:
             self.keeper.stop()
             await self._health_ports.stop()
+
+    def is_settled(self, services: Iterable[str] = (), slices: Iterable[str] = ()) -> bool:
+        """Whether all changes that have come are written, those of these objects (``namespace/name``) among them."""
+        metrics = self.metrics
+        if metrics.service_changes_pending or metrics.endpoint_changes_pending:
+            return False
+        return all(key in self._services.items for key in services) and all(key in self._slices.items for key in slices)
 
     def _refuse(self, key: str, why: str) -> None:
         self.log.error("Service is not proxied", service=key, err=why)

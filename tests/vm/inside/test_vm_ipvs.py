@@ -17,13 +17,16 @@ CONFIG = {"clusterCIDR": "10.244.0.0/16"}
 SLOWLY_S = 600.0
 """Without KVM all of this is emulated."""
 
-RESTORE = {
-    "addresses": "ip -batch -",
-    "servers": "ipvsadm --restore",
-    "sets": "ipset restore",
-    "rules": "iptables-restore",
-}
-SAVE = "ipvsadm -Sn; ipset save; ip -4 address show dev kube-ipvs0; iptables-save -t nat; iptables-save -t filter"
+LOAD = """
+for case in *; do
+    echo "=== $case"
+    cd "$case"
+    unshare --net sh -ec 'ip -batch addresses; ipvsadm --restore <servers; ipset restore <sets; iptables-restore <rules
+        ipvsadm -Sn; ipset save; ip -4 address show dev kube-ipvs0; iptables-save' || exit
+    cd ..
+done
+"""
+"""Restores each case in the working directory into a network namespace of its own, and prints what is read back."""
 
 
 def restorable(text: str) -> dict[str, str]:
@@ -41,40 +44,39 @@ def restorable(text: str) -> dict[str, str]:
     return {name: "".join(f"{line}\n" for line in part) for name, part in parts.items()}
 
 
-def loaded() -> dict[str, list[str]]:
-    """In the sandbox: every case's rules, ours and kube-proxy's, each restored into a namespace and read back."""
+def loaded() -> list[dict[str, str]]:
+    """In the sandbox: every case's rules, ours and kube-proxy's, as they are read back after they were restored."""
+    import subprocess  # noqa: PLC0415 - in the sandbox
+
     from mininetes.agents.kubeproxy.compiling import compiled  # noqa: PLC0415
     from mininetes.agents.kubeproxy.objects import read_objects  # noqa: PLC0415
-    from mininetes.kernel.netns import add_named, delete_named  # noqa: PLC0415
-    from mininetes.kernel.processes import Namespaces, run  # noqa: PLC0415
 
-    def back(text: str) -> str:
-        path = "/run/netns/loaded"
-        add_named(path)
-        parts = restorable(text)
-        script = ["set -e", *(f"{program} <<'end'\n{parts[name]}end" for name, program in RESTORE.items()), SAVE]
-        saved = run(["sh", "-c", "\n".join(script)], namespaces=Namespaces(net=path)).stdout
-        delete_named(path)
-        return saved
-
-    found = {}
+    sides = [Path("/run/ours"), Path("/run/theirs")]
     for case in CASES:
-        ours: Any = compiled(read_objects(GOLDEN / "objects" / f"{case}.json"), "node1", "ipvs", CONFIG)
-        text = ours.ipvsadm_text() + ours.ipset_text() + ours.addresses_text() + ours.iptables.text()
-        found[case] = [back(text), back((GOLDEN / "ipvs" / f"{case}.rules").read_text())]
-    return found
+        ruleset: Any = compiled(read_objects(GOLDEN / "objects" / f"{case}.json"), "node1", "ipvs", CONFIG)
+        ours = ruleset.ipvsadm_text() + ruleset.ipset_text() + ruleset.addresses_text() + ruleset.iptables.text()
+        for side, text in zip(sides, (ours, (GOLDEN / "ipvs" / f"{case}.rules").read_text()), strict=True):
+            (side / case).mkdir(parents=True)
+            for name, part in restorable(text).items():
+                (side / case / name).write_text(part)
+    running = [subprocess.Popen(["sh", "-c", LOAD], cwd=side, stdout=subprocess.PIPE, text=True) for side in sides]
+    said = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    return [dict(part.split("\n", 1) for part in each.split("=== ")[1:]) for each in said]
 
 
 def test_the_kernel_reads_ours_back_as_it_does_kube_proxys() -> None:
-    found = netbox.run(loaded, timeout_s=SLOWLY_S)
-    assert len(found) == 23
-    for ours, theirs in found.values():
-        assert all("KUBE-IPVS-FILTER" in text and "create KUBE-CLUSTER-IP" in text for text in (ours, theirs))
-    assert sum("-A -t 10.96." in ours for ours, _ in found.values()) > 15
+    ours, theirs = netbox.run(loaded, timeout_s=SLOWLY_S)
+    assert len(CASES) == 23
+    assert list(ours) == list(theirs) == CASES
+    for text in (*ours.values(), *theirs.values()):
+        assert "KUBE-IPVS-FILTER" in text
+        assert "create KUBE-CLUSTER-IP" in text
+    assert sum("-A -t 10.96." in text for text in ours.values()) > 15
     wrong = [
         f"{case}: {line}"
-        for case, (ours, theirs) in found.items()
-        for line in rule_dumps.differences(rule_dumps.ipvs(ours), rule_dumps.ipvs(theirs))
+        for case in CASES
+        for line in rule_dumps.differences(rule_dumps.ipvs(ours[case]), rule_dumps.ipvs(theirs[case]))
     ]
     assert not wrong, "\n".join(wrong)
 

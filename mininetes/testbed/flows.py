@@ -1,0 +1,276 @@
+"""Packet flows played in a running lab: each one's service is made, asked as it says, and taken away again.
+
+"here" is a worker, or for packets from outside the node to which the gateway sends them; endpoints are the lab's
+own pods, under the conditions that the flow gives them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mininetes.apiserver.client import Client
+from mininetes.apiserver.errors import ApiError
+from mininetes.cluster.underlay import GATEWAY
+from mininetes.errors import BadInput, MininetesError
+from mininetes.kernel import processes
+from mininetes.probes.service_asking import AskOptions
+from mininetes.probes.truth_expectation import AddressKind, Expected, Outcome
+from mininetes.probes.truth_questions import LOCALHOST, Path, Question, Questions, Scene
+from mininetes.probes.truth_table import Line, TruthTable, measure
+from mininetes.probes.vantage import Vantage
+
+if TYPE_CHECKING:
+    from mininetes.testbed.testbed import Testbed
+
+Flow = Mapping[str, Any]
+BALANCER_WITHIN_S = 10.0
+HOLDS_WITHIN_S = 5.0
+_LOOK_S = 0.05
+_AGAIN_S = 1.5
+"""Before a flow is played again: the kernel sends few ICMP errors to one host in a second."""
+_SLICES = "endpointslices.discovery.k8s.io"
+_KINDS: dict[str, AddressKind] = {
+    "clusterIP": "cluster IP",
+    "nodePort": "node port",
+    "localhost": "localhost",
+    "externalIP": "external IP",
+    "loadBalancerIP": "load balancer",
+}
+_COPIED = ("type", "externalTrafficPolicy", "internalTrafficPolicy", "sessionAffinity", "healthCheckNodePort")
+_EXTERNAL_IP = "203.0.113.200"
+_DEFAULTS = {"localhostNodePorts": True}
+
+
+class CannotPlay(Exception):
+    """Why a flow cannot be played in this lab."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A flow's places in the lab: the node that is "here", and the pod behind each endpoint."""
+
+    here: str
+    pods: Mapping[str, Vantage]
+
+
+async def play(
+    testbed: Testbed, client: Client, scene: Scene, flows: Sequence[Flow], options: AskOptions
+) -> TruthTable:
+    """Play the flows of the scene's mode one after the other; those that this lab cannot play are named.
+
+    Raises BadInput for what is no flow.
+    """
+    lines: list[Line] = []
+    skipped: list[str] = []
+    for flow in flows:
+        try:
+            name = str(flow["id"])
+            if scene.mode not in flow["modes"]:
+                continue
+            player = _Player(testbed, client, scene, flow)
+            async with player.service() as balancers:
+                table = await player.measured(balancers, options)
+            lines += table.lines
+        except CannotPlay as why:
+            skipped.append(f"{name}: {why}")
+        except (KeyError, TypeError) as wrong:
+            raise BadInput("--flows", str(flow)[:80], f"a packet flow ({type(wrong).__name__}: {wrong})") from None
+    return TruthTable(tuple(lines), tuple(skipped))
+
+
+class _Player:
+    """Plays one flow."""
+
+    def __init__(self, testbed: Testbed, client: Client, scene: Scene, flow: Flow) -> None:
+        self._testbed, self._client, self._scene, self._flow = testbed, client, scene, flow
+        self._name = f"flow-{flow['id']}".lower()
+        settings = {key: value for key, value in flow.get("proxy", {}).items() if _DEFAULTS.get(key) != value}
+        if settings:
+            raise CannotPlay(f"kube-proxy would need other settings: {', '.join(settings)}")
+        if flow.get("nodeZone"):
+            raise CannotPlay("its node would need a zone")
+        if flow["to"]["address"] not in _KINDS:
+            raise CannotPlay(f"{flow['to']['address']} is no address of a service that is asked here")
+        if flow["service"].get("loadBalancerIPs", 0) > 1:
+            self._flow = {**flow, "service": {**flow["service"], "loadBalancerIPs": 1}}
+        self.kind = _KINDS[flow["to"]["address"]]
+
+    @contextlib.asynccontextmanager
+    async def service(self) -> AsyncIterator[list[str]]:
+        """The flow's service, without endpoints, for as long as the block runs; its load balancer's addresses."""
+        wanted = self._flow["service"]
+        spec: dict[str, Any] = {key: wanted[key] for key in _COPIED if key in wanted}
+        if wanted.get("externalTrafficPolicy") != "Local":
+            spec.pop("healthCheckNodePort", None)  # the API has it with policy Local only
+        spec["ports"] = [{**port, "targetPort": self._testbed.spec.pods.port} for port in wanted["ports"]]
+        if wanted.get("externalIPs"):
+            spec["externalIPs"] = [_EXTERNAL_IP]
+        if wanted.get("loadBalancerSourceRanges"):
+            ranges = {"nodes": str(self._testbed.spec.network.nodes), "outside": "203.0.113.0/25"}
+            spec["loadBalancerSourceRanges"] = [ranges[each] for each in wanted["loadBalancerSourceRanges"]]
+        if "sessionAffinityTimeoutSeconds" in wanted:
+            timeout = {"timeoutSeconds": wanted["sessionAffinityTimeoutSeconds"]}
+            spec["sessionAffinityConfig"] = {"clientIP": timeout}
+        metadata = {"name": self._name, "namespace": "default", "annotations": wanted.get("annotations", {})}
+        made = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+        try:
+            self._made = await self._client.create("services", made)
+        except ApiError as refused:
+            raise CannotPlay(f"the API refuses its service: {refused}") from None
+        try:
+            yield await self._balancers() if wanted["type"] == "LoadBalancer" else []
+        finally:
+            for resource in ("services", _SLICES):
+                with contextlib.suppress(ApiError):
+                    await self._client.delete(resource, self._name, "default")
+
+    async def _balancers(self) -> list[str]:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + BALANCER_WITHIN_S
+        while loop.time() < end:
+            service = await self._client.get("services", self._name, "default")
+            ingress = (service.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
+            if ingress:
+                return [str(each["ip"]) for each in ingress]
+            await asyncio.sleep(_LOOK_S)
+        raise MininetesError(f"{self._name}: no address of a load balancer within {BALANCER_WITHIN_S:g} s")
+
+    async def measured(self, balancers: Sequence[str], options: AskOptions) -> TruthTable:
+        """Give the service its endpoints and ask, again until it is as it must be or time is up."""
+        flow = self._flow
+        address = {
+            "cluster IP": self._made["spec"]["clusterIP"],
+            "external IP": _EXTERNAL_IP,
+            "load balancer": (*balancers, "")[0],
+            "localhost": LOCALHOST,
+        }.get(self.kind, "")
+        outside = flow["from"] in ("outside", "blocked")
+        here = await asyncio.to_thread(self._entry, address) if outside and address else self._worker()
+        stage = Stage(here, self._places(here))
+        if flow["endpoints"]:
+            await self._client.create(_SLICES, self._slice(stage))
+        plane = self._testbed.control_plane
+        assert plane is not None
+        mine = [f"default/{self._name}"]
+        slices = mine if flow["endpoints"] else []
+        await plane.proxy_seats.settled(plane.places, services=mine, slices=slices, within_s=HOLDS_WITHIN_S)
+        question = self._question(stage, address or self._scene.views[here].address)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + HOLDS_WITHIN_S
+        while True:
+            table = await measure(Questions((question,), ()), options)
+            if table.holds or loop.time() > end:
+                return table
+            await asyncio.sleep(_AGAIN_S)
+
+    def _worker(self) -> str:
+        workers = [node.name for node in self._testbed.spec.nodes if node.role == "worker"]
+        return next(name for name in (*workers, *self._scene.views) if name in self._scene.views)
+
+    def _entry(self, address: str) -> str:
+        """The node to which the gateway sends what a client outside sends to that address. Blocks."""
+        if not self._scene.entries(GATEWAY, address):
+            raise CannotPlay(f"the network does not lead to {address} from outside")
+        client, device = (
+            ("203.0.113.130", "outside2") if self._flow["from"] == "blocked" else ("203.0.113.2", "outside1")
+        )
+        net = self._testbed.net
+        assert net is not None
+        argv = ["ip", "route", "get", address, "from", client, "iif", device]
+        words = processes.run(argv, namespaces=processes.Namespaces(net=net.netns(GATEWAY))).stdout.split()
+        via = words[words.index("via") + 1] if "via" in words else ""
+        for node, view in self._scene.views.items():
+            if view.address == via:
+                return node
+        raise CannotPlay(f"the gateway sends {address} to {via or 'nobody'}, which is no node")
+
+    def _places(self, here: str) -> dict[str, Vantage]:
+        pods = [each for each in self._scene.vantages if each.kind == "pod" and self._title(each)]
+        near = iter([each for each in pods if each.node == here][:-1])  # the last one is who asks
+        far = iter([each for each in pods if each.node != here])
+        found = {}
+        for each in self._flow["endpoints"]:
+            pod = next(near if each["node"] == "here" else far, None)
+            if pod is None:
+                raise CannotPlay(f"there are too few pods {each['node']} for its endpoints and who asks")
+            found[each["name"]] = pod
+        return found
+
+    def _title(self, pod: Vantage) -> str:
+        return self._scene.responders.get(f"{pod.address}:{self._testbed.spec.pods.port}/tcp", "")
+
+    def _slice(self, stage: Stage) -> dict[str, Any]:
+        ends = []
+        for each in self._flow["endpoints"]:
+            pod = stage.pods[each["name"]]
+            conditions = {key: each[key] for key in ("ready", "serving", "terminating")}
+            hints = {"hints": {"forZones": [{"name": each["zoneHint"]}]}} if each.get("zoneHint") else {}
+            ends.append({"addresses": [pod.address], "nodeName": pod.node, "conditions": conditions, **hints})
+        number = self._testbed.spec.pods.port
+        ports = [
+            {"name": port.get("name", ""), "port": number, "protocol": port["protocol"]}
+            for port in self._flow["service"]["ports"]
+        ]
+        labels = {"kubernetes.io/service-name": self._name}
+        metadata = {"name": self._name, "namespace": "default", "labels": labels}
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata,
+            "addressType": "IPv4",
+            "ports": ports,
+            "endpoints": ends,
+        }
+
+    def _source(self, stage: Stage) -> Vantage:
+        sender = self._flow["from"]
+        if sender.startswith("endpoint "):
+            return stage.pods[sender.removeprefix("endpoint ")]
+        of_kind = {"pod": "pod", "node": "node", "localhost": "node", "outside": "outside", "blocked": "outside"}
+        wanted = of_kind.get(sender)
+        if wanted is None:
+            raise CannotPlay(f"nobody here asks from {sender!r}")
+        found = [each for each in self._scene.vantages if each.kind == wanted]
+        if wanted == "outside":
+            found = [each for each in found if each.name.startswith("blocked" if sender == "blocked" else "client")]
+        else:
+            found = [each for each in found if each.node == stage.here]
+        if not found:
+            raise CannotPlay(f"there is no {sender} to ask from")
+        return found[-1]
+
+    def _question(self, stage: Stage, address: str) -> Question:
+        flow, scene = self._flow, self._scene
+        said = flow.get("in_mode", {}).get(scene.mode, flow["expect"])
+        number = self._testbed.spec.pods.port
+        ends = {name: f"{pod.address}:{number}" for name, pod in stage.pods.items()}
+        source = self._source(stage)
+        told = [ends[name] for name in said.get("endpoints", ())]
+        expected = Expected(
+            Outcome(said["outcome"]), tuple(sorted(told)), said.get("masquerade", False), said.get("sticky", False)
+        )
+        node = scene.addresses[stage.here]
+        unchanged = frozenset({source.address}) if "masquerade" in said else node | {source.address}
+        led_on = self.kind in ("external IP", "load balancer")
+        path = Path(stage.here, expected, node, unchanged, led_on)
+        at = stage.here if self.kind in ("node port", "localhost") else ""
+        endpoints = {self._title(pod): ends[name] for name, pod in stage.pods.items()}
+        to = flow["to"]
+        where = (self.kind, at, address, to["port"], to["protocol"].lower())
+        return Question(scene.mode, str(flow["id"]), source, flow["from"], *where, (path,), endpoints, told=True)
+
+
+def checked_flows(flows: Iterable[Any]) -> list[Flow]:
+    """Flows as far as they can be checked without a lab. Raises BadInput."""
+    found = []
+    for number, flow in enumerate(flows, start=1):
+        lacking = [key for key in ("id", "service", "endpoints", "from", "to", "expect", "modes")
+                   if not isinstance(flow, Mapping) or key not in flow]  # fmt: skip
+        if lacking:
+            raise BadInput(f"--flows, line {number}", None, f"a packet flow; it lacks {', '.join(lacking)}")
+        found.append(flow)
+    return found

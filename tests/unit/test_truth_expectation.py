@@ -1,0 +1,266 @@
+"""What the truth table expects is what the packet flows say; what it asks, and how it judges what it hears."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxy_objects import NODE, endpoint_slice, service, view
+
+from mininetes.agents.kubeproxy.configuration import MODES
+from mininetes.errors import BadInput
+from mininetes.probes.service_asking import AskOptions, Heard
+from mininetes.probes.truth_expectation import Asker, Expected, Outcome, expect
+from mininetes.probes.truth_questions import Question, Scene, questions
+from mininetes.probes.truth_table import Line, TruthTable, judge, together
+from mininetes.probes.vantage import Vantage
+
+FLOWS = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "golden" / "packet-flows" / "flows.jsonl").read_text().splitlines()
+]
+BALANCERS = ("198.51.100.10", "198.51.100.11")
+RANGES = {"nodes": "192.168.1.0/24", "outside": "203.0.113.0/25"}
+KEYS = ("externalTrafficPolicy", "internalTrafficPolicy", "sessionAffinity", "healthCheckNodePort")
+KINDS: dict[str, Any] = {"clusterIP": "cluster IP", "nodePort": "node port", "externalIP": "external IP",
+                         "loadBalancerIP": "load balancer", "localhost": "localhost"}  # fmt: skip
+NOT_OF_A_SERVICE = {"CIP-7"}
+"""Its packet goes to a port that the service does not have: no row of the truth table."""
+
+
+def endpoint_of(each: dict[str, Any], number: int) -> dict[str, Any]:
+    node = 1 if each["node"] == "here" else 2
+    hints = {"hints": {"forZones": [{"name": each["zoneHint"]}]}} if each.get("zoneHint") else {}
+    conditions = {key: each[key] for key in ("ready", "serving", "terminating")}
+    address = f"10.244.{node}.{number}"
+    return {"addresses": [address], "nodeName": f"node{node}", "conditions": conditions, **hints}
+
+
+def seen_by_node1(flow: dict[str, Any], mode: Any) -> Any:
+    wanted = flow["service"]
+    spec: dict[str, Any] = {key: wanted[key] for key in KEYS if key in wanted}
+    if wanted.get("externalIPs"):
+        spec["externalIPs"] = ["203.0.113.200"]
+    if wanted.get("loadBalancerIPs"):
+        spec["status"] = {"loadBalancer": {"ingress": [{"ip": ip} for ip in BALANCERS[: wanted["loadBalancerIPs"]]]}}
+    if wanted.get("loadBalancerSourceRanges"):
+        spec["loadBalancerSourceRanges"] = [RANGES[each] for each in wanted["loadBalancerSourceRanges"]]
+    annotations = wanted.get("annotations", {})
+    made = service(ports=wanted["ports"], type=wanted["type"], annotations=annotations, **spec)
+    ports = [{"name": p.get("name", ""), "port": p["targetPort"], "protocol": p["protocol"]} for p in wanted["ports"]]
+    ends = [endpoint_of(each, number) for number, each in enumerate(flow["endpoints"], start=1)]
+    config = {"nftables" if mode == "nftables" else "iptables": dict(flow.get("proxy", {}))}
+    config.get("nftables", {}).pop("localhostNodePorts", None)
+    node = replace(NODE, zone=flow.get("nodeZone", ""))
+    return view(made, endpoint_slice(*ends, ports=ports), mode=mode, node=node, **config)
+
+
+def asker_of(flow: dict[str, Any]) -> Asker:
+    names = [each["name"] for each in flow["endpoints"]]
+    sender = flow["from"]
+    if sender.startswith("endpoint "):
+        return Asker(f"10.244.1.{names.index(sender.removeprefix('endpoint ')) + 1}", pod=True, here=True)
+    return {
+        "pod": Asker("10.244.1.99", pod=True, here=True),
+        "node": Asker(NODE.address, own=True, here=True),
+        "localhost": Asker("127.0.0.1", own=True, here=True),
+        "outside": Asker("203.0.113.2"),
+        "blocked": Asker("203.0.113.130"),
+    }[sender]
+
+
+PLAYED = [
+    pytest.param(flow, mode, id=f"{flow['id']}-{mode}")
+    for flow in FLOWS
+    if flow["id"] not in NOT_OF_A_SERVICE
+    for mode in flow["modes"]
+]
+
+
+@pytest.mark.parametrize(("flow", "mode"), PLAYED)
+def test_expectations_are_those_of_the_packet_flows(flow: dict[str, Any], mode: Any) -> None:
+    seen = seen_by_node1(flow, mode)
+    to = flow["to"]
+    number = "node_port" if to["address"] in ("nodePort", "localhost") else "port"
+    wanted_port = (to["port"], to["protocol"].lower())
+    (traffic,) = [each for each in seen.ports if (getattr(each.port, number), each.port.protocol) == wanted_port]
+    asker = asker_of(flow)
+    said = expect(seen, traffic, mode, asker, KINDS[to["address"]])
+    wanted = flow.get("in_mode", {}).get(mode, flow["expect"])
+    assert said.outcome.value == wanted["outcome"]
+    names = {endpoint_of(each, n)["addresses"][0]: each["name"] for n, each in enumerate(flow["endpoints"], 1)}
+    assert {names[each.partition(":")[0]] for each in said.endpoints} == set(wanted.get("endpoints", ()))
+    itself = [each for each in said.endpoints if each.partition(":")[0] == asker.address]
+    if "masquerade" in wanted:
+        assert (said.masquerade or bool(itself)) == wanted["masquerade"]
+    assert said.sticky == wanted.get("sticky", False)
+    assert bool(said.differs) == (mode in flow.get("in_mode", {}) or mode == "userspace")
+
+
+def test_every_mode_has_flows_and_userspace_its_own_ways() -> None:
+    assert {mode for flow in FLOWS for mode in flow["modes"]} == set(MODES)
+    local = {"internalTrafficPolicy": "Local", "externalIPs": ["203.0.113.200"]}
+    seen = view(service(**local), endpoint_slice({"addresses": ["10.244.2.1"], "nodeName": "node2"}), mode="userspace")
+    (traffic,) = seen.ports
+    pod, outside = Asker("10.244.1.9", pod=True, here=True), Asker("203.0.113.2")
+    assert expect(seen, traffic, "userspace", pod, "cluster IP").endpoints == ("10.244.2.1:8080",)
+    assert expect(seen, traffic, "userspace", pod, "external IP").outcome is Outcome.NOMATCH
+    assert expect(seen, traffic, "userspace", outside, "external IP").masquerade
+    (nothing,) = view(service(), mode="userspace").ports
+    assert expect(seen, nothing, "userspace", pod, "cluster IP").outcome is Outcome.CLOSED
+
+
+# which rows there are
+
+
+def vantage(name: str, kind: Any, node: str, address: str) -> Vantage:
+    return Vantage(name, kind, node, address, "/netns")
+
+
+VANTAGES = [
+    vantage("node1", "node", "node1", "192.168.1.11"),
+    vantage("node2", "node", "node2", "192.168.1.12"),
+    vantage("pod/a", "pod", "node1", "10.244.1.5"),
+    vantage("pod/b", "pod", "node1", "10.244.1.6"),
+    vantage("pod/c", "pod", "node2", "10.244.2.5"),
+    vantage("client1", "outside", "", "203.0.113.2"),
+]
+SECOND = replace(NODE, name="node2", address="192.168.1.12", addresses=("192.168.1.12",))
+ENDS = [{"addresses": [f"10.244.{n}.5"], "nodeName": f"node{n}"} for n in (1, 2)]
+NODE_PORT = [{"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}]
+
+
+def scene(*objects: dict[str, Any], **more: Any) -> Scene:
+    views = {"node1": view(*objects), "node2": view(*objects, node=SECOND)}
+    addresses = {"node1": frozenset(NODE.addresses), "node2": frozenset(SECOND.addresses)}
+    answering = {"10.244.1.5:8080/tcp": "a", "10.244.2.5:8080/tcp": "c"}
+    made = {"responders": answering, "entries": lambda *_: (), **more}
+    return Scene("iptables", views, addresses, VANTAGES, **made)
+
+
+def asked(found: Scene) -> dict[tuple[str, str, str], Question]:
+    return {(each.source.name, each.to, each.at): each for each in questions(found).asked}
+
+
+def test_a_node_port_is_asked_on_the_own_node_and_another_and_everywhere_from_outside() -> None:
+    rows = asked(scene(service(ports=NODE_PORT, type="NodePort"), endpoint_slice(*ENDS)))
+    assert {key[1:] for key in rows if key[0] == "pod/b"} == {("cluster IP", ""), ("node port", "node1"),
+                                                              ("node port", "node2")}  # fmt: skip
+    assert ("node1", "localhost", "node1") in rows
+    assert {key[2] for key in rows if key[0] == "client1"} == {"node1", "node2"}
+    assert (rows["pod/a", "cluster IP", ""].who, rows["pod/b", "cluster IP", ""].who) == ("endpoint itself", "pod")
+
+
+def test_replies_that_would_go_past_the_node_are_not_asked_for_and_named() -> None:
+    local = service(ports=NODE_PORT, type="NodePort", externalTrafficPolicy="Local")
+    found = questions(scene(local, endpoint_slice(*ENDS)))
+    assert ("pod/b", "node2") not in {(each.source.name, each.at) for each in found.asked}
+    assert any("pod/b -> node port of node2: replies would not pass node2" in each for each in found.skipped)
+    (path,) = asked(scene(local, endpoint_slice(*ENDS), masquerades=True))["pod/b", "node port", "node2"].paths
+    assert path.expected.endpoints == ("10.244.2.5:8080",)
+    assert path.unchanged == frozenset(NODE.addresses)
+
+
+def test_what_the_network_does_not_lead_there_is_not_asked() -> None:
+    objects = (service(externalIPs=["203.0.113.200"]), endpoint_slice(*ENDS))
+    assert ("client1", "external IP", "") not in asked(scene(*objects))
+    assert "the network does not lead there" in questions(scene(*objects)).skipped[0]
+    rows = asked(scene(*objects, entries=lambda *_: ("node1", "node2")))
+    assert [path.node for path in rows["client1", "external IP", ""].paths] == ["node1", "node2"]
+
+
+# judging
+
+
+def heard(*answers: tuple[str, str], **replies: int) -> Heard:
+    return Heard(Counter({"answered": len(answers), **replies} if answers else replies), Counter(answers))
+
+
+def question(name: str, to: Any = "cluster IP") -> Question:
+    return asked(scene(service(), endpoint_slice(*ENDS)))[name, to, ""]
+
+
+@pytest.mark.parametrize(
+    ("source", "what", "wrong"),
+    [
+        ("pod/b", heard(("a", "10.244.1.6"), ("c", "10.244.1.6")), ""),
+        ("pod/b", heard(("a", "10.244.1.6")), "never answered by 10.244.2.5:8080"),
+        (
+            "pod/b",
+            heard(("a", "10.244.1.6"), ("c", "192.168.1.11")),
+            "10.244.2.5:8080 saw 192.168.1.11, not 10.244.1.6",
+        ),
+        ("pod/b", heard(("a", "10.244.1.6"), ("z", "10.244.1.6")), "answered by z, which must not get it"),
+        ("pod/b", heard(("a", "10.244.1.6"), nothing=1), "1 answered, 1 nothing, not answered by all"),
+        ("pod/a", heard(("a", "10.244.1.1"), ("c", "10.244.1.5")), ""),
+        ("pod/a", heard(("a", "10.244.1.5"), ("c", "10.244.1.5")), "10.244.1.5:8080 saw 10.244.1.5, not an address"),
+        ("node1", heard(("a", "10.244.1.1"), ("c", "192.168.1.11")), ""),
+    ],
+)
+def test_what_was_heard_is_judged_by_endpoints_and_by_the_clients_they_saw(
+    source: str, what: Heard, wrong: str
+) -> None:
+    line = judge(question(source), what)
+    assert line.wrong.startswith(wrong)
+    assert line.holds == (not wrong)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "right", "other"),
+    [
+        (Outcome.REJECT, "refused", "nothing"),
+        (Outcome.DROP, "nothing", "refused"),
+        (Outcome.CLOSED, "connected", "nothing"),
+    ],
+)
+def test_refused_dropped_and_closed_are_told_apart(outcome: Outcome, right: str, other: str) -> None:
+    asked_once = question("pod/b")
+    path = replace(asked_once.paths[0], expected=Expected(outcome))
+    asked_once = replace(asked_once, paths=(path,))
+    assert judge(asked_once, heard(**{right: 2})).holds
+    assert not judge(asked_once, heard(**{right: 1, other: 1})).holds
+    assert not judge(asked_once, heard(("a", "10.244.1.6"))).holds
+
+
+def test_a_packet_may_take_either_path_but_no_third() -> None:
+    one = question("pod/b")
+    drop = replace(one.paths[0], expected=Expected(Outcome.DROP))
+    both = replace(one, paths=(drop, one.paths[0]))
+    assert judge(both, heard(nothing=2)).holds
+    assert judge(both, heard(("a", "10.244.1.6"), ("c", "10.244.1.6"))).holds
+    assert not judge(both, heard(refused=2)).holds
+
+
+# several modes
+
+
+def test_a_difference_that_is_not_declared_fails_the_table() -> None:
+    line = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
+    other = replace(line, mode="nftables", measured="REJECT")
+    assert together([TruthTable((line,)), TruthTable((replace(line, mode="nftables"),))]).holds
+    undeclared = together([TruthTable((line,)), TruthTable((other,))])
+    assert (undeclared.holds, len(undeclared.differences)) == (False, 1)
+    assert "NOT DECLARED" in str(undeclared.differences[0])
+    declared = together([TruthTable((line,)), TruthTable((replace(other, differs="its own way"),))])
+    assert declared.holds
+    assert declared.differences[0].reason == "its own way"
+
+
+def test_a_table_goes_through_json_and_into_junit() -> None:
+    good = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
+    table = TruthTable((good, judge(question("pod/a"), heard(refused=2))), ("x: why",))
+    assert TruthTable.from_json(json.loads(json.dumps(table.as_json()))) == table
+    assert isinstance(table.lines[0], Line)
+    text = table.junit()
+    assert 'tests="2" failures="1"' in text
+    assert "not answered by all" in text
+
+
+@pytest.mark.parametrize("options", [{"per_endpoint": 9}, {"per_endpoint": 1001}, {"timeout_s": 0}, {"timeout_s": 61}])
+def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        AskOptions(**options)
