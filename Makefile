@@ -31,7 +31,7 @@ check: setup ## linters, types, layers, unit and golden tests: no root, seconds
 	@$(BIN)/mypy
 	@scripts/shell_files.sh | xargs -0 shellcheck
 	@$(BIN)/lint-imports
-	@$(PYTEST) -q tests/unit tests/golden
+	@$(PYTEST) -q -n $(JOBS) tests/unit tests/golden
 
 mutants: setup ## put named defects into services, one at a time: each must make a test fail
 	@$(BIN)/python scripts/mutants.py --live --jobs $(JOBS)

@@ -11,7 +11,7 @@ PACKAGES=(
     python3-venv python3-setuptools      # setuptools: Mininet imports distutils, which Python 3.12 dropped
     iproute2 iptables nftables ipset ipvsadm conntrack ethtool bridge-utils net-tools util-linux procps
     containernetworking-plugins catatonit
-    iputils-ping netcat-openbsd fping iperf3 tcpdump jq etcd-server
+    iputils-ping netcat-openbsd curl fping iperf3 tcpdump jq etcd-server
     gcc libc6-dev shellcheck
 )
 PYTHON=/usr/bin/python3 # the distribution's: Mininet belongs to it

@@ -35,7 +35,11 @@ def sandbox_argv(*, as_root: bool) -> list[str]:
 def package_environment() -> dict[str, str]:
     """Our environment, in which another Python finds this very package."""
     package_root = str(Path(__file__).resolve().parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))}
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))}
+    if sys.version_info < (3, 12):
+        # Mininet imports distutils; setuptools would put its own in the place of Python's, which takes a quarter second
+        found.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+    return found
 
 
 class Lab:

@@ -100,7 +100,7 @@ class ControlPlane:
         self._add_agents()
         self.tasks.start_all([each for each in self.tasks.names() if each[1] != self.proxy_seats.name])
         progress(f"{len(self.blueprint.pods)} pods")
-        await create_pods(self._watch, self.blueprint.pods)
+        await create_pods(self._watch, self.blueprint.pods, self._attached)
         configuration = node_files.proxy_configuration_text(cluster_facts(self.spec))
         for manifest in system_objects(self.spec.network.services, configuration, self.spec.proxy.exec):
             resource = by_kind(manifest["apiVersion"], manifest["kind"])
@@ -141,6 +141,9 @@ class ControlPlane:
             netns=place.netns,
             user_agent=user,
         )
+
+    def _attached(self) -> set[str]:
+        return {pod.title for pod in self.pods() if pod.address}
 
     def pods(self) -> list[RunningPod]:
         """The pods of all nodes that have a network namespace of their own, as their kubelets know them."""
@@ -211,7 +214,7 @@ class ControlPlane:
         self._add_node(node, place)
         self.tasks.start_all([each for each in self.tasks.names() if each[0] == node.name])
         await self._watch.ready([node.name], within_s=READY_WITHIN_S)
-        await create_pods(self._watch, pods)
+        await create_pods(self._watch, pods, self._attached)
         await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
 

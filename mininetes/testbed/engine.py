@@ -75,6 +75,7 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
 
     The block is cancelled (as asyncio cancels) when PID 1 asks for the end.
     """
+    gc.disable()  # nothing that is made in the bring-up is garbage soon
     parts.use([Path(folder) for folder in config.get("parts", [])])
     init = InitSocket(channel)
     phase("bring-up")
@@ -103,6 +104,7 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
             server = await asyncio.start_unix_server(control.answering(testbed), sock=listener)
         # what there is now stays: looking through it all for garbage would hold the loop for tens of milliseconds
         gc.freeze()
+        gc.enable()
         phase("run")
         try:
             yield testbed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from mininetes.errors import MininetesError
@@ -14,6 +14,7 @@ IMAGE = "mininetes/responder"
 LABELS = {"app": "responder"}
 ADDRESS_WITHIN_S = 60.0
 LOOK_FOR_REASONS_S = 2.0
+_LOOK_S = 0.003
 _FOREVER = [{"operator": "Exists"}]
 
 
@@ -33,33 +34,32 @@ def pod_object(plan: PodPlan) -> dict[str, Any]:
     }
 
 
-async def create_pods(watch: ClusterWatch, plans: Sequence[PodPlan]) -> None:
+async def create_pods(watch: ClusterWatch, plans: Sequence[PodPlan], attached: Callable[[], Collection[str]]) -> None:
     """Create them all; one node's one after the other, so that addresses follow names. Raises MininetesError.
 
+    ``attached`` names the pods that have an address, as the kubelets know it: sooner than the API does.
     Returns when each has its address, not yet when each is ready.
     """
     by_node: dict[str, list[PodPlan]] = {}
     for plan in plans:
         by_node.setdefault(plan.node, []).append(plan)
-    await asyncio.gather(*(_create_in_turn(watch, each) for each in by_node.values()))
+    await asyncio.gather(*(_create_in_turn(watch, each, attached) for each in by_node.values()))
 
 
-async def _create_in_turn(watch: ClusterWatch, plans: Iterable[PodPlan]) -> None:
+async def _create_in_turn(
+    watch: ClusterWatch, plans: Iterable[PodPlan], attached: Callable[[], Collection[str]]
+) -> None:
+    loop = asyncio.get_running_loop()
     for plan in plans:
         await watch.client.create("pods", pod_object(plan))
-
-        def lacks(plan: PodPlan = plan) -> list[str]:
-            pod = watch.pods.get(f"default/{plan.name}", {})
-            return [] if pod.get("status", {}).get("podIP") else [plan.name]
-
-        for _ in range(round(ADDRESS_WITHIN_S / LOOK_FOR_REASONS_S) - 1):
-            try:
-                await watch.until(lacks, "a ready-made pod has its address", within_s=LOOK_FOR_REASONS_S)
-                break
-            except MininetesError:
+        began = look_for_reasons = loop.time()
+        while plan.name not in attached():
+            await asyncio.sleep(_LOOK_S)
+            if loop.time() > look_for_reasons + LOOK_FOR_REASONS_S:
+                look_for_reasons = loop.time()
                 await _raise_why(watch, plan)
-        else:
-            await watch.until(lacks, "a ready-made pod has its address", within_s=LOOK_FOR_REASONS_S)
+            if loop.time() > began + ADDRESS_WITHIN_S:
+                raise MininetesError(f"pod {plan.name}: no address within {ADDRESS_WITHIN_S:g} s")
 
 
 async def _raise_why(watch: ClusterWatch, plan: PodPlan) -> None:
