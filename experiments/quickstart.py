@@ -1,7 +1,8 @@
 """The main job in a few seconds: a cluster, who reaches whom, and how fast.
 
 Three nodes with four pods each on static routes. Every pair of nodes and pods is asked once, and
-latency is measured between pods of one node and of two.
+latency is measured between pods of one node and of two. The network alone, without a control plane,
+unless `--set control_plane=memory` asks for one: its rules would be in the way of each packet.
 """
 
 from mininetes.api import BadInput, Lab, Measurement, Pacing, figures
@@ -12,6 +13,7 @@ PARAMETERS = {
     "nodes": [3],
     "pods_per_node": [4],
     "fabric": ["static"],
+    "control_plane": ["none"],
     "cni": ["bash-bridge.conflist"],
     "probes": [40],
     "interval_s": [0.005],
@@ -26,6 +28,7 @@ def cluster(params):
     return {
         "nodes": {"controlPlane": 1, "workers": params["nodes"] - 1},
         "fabric": params["fabric"],
+        "controlPlane": {"store": params["control_plane"]},
         "cni": params["cni"],
         "pods": {"perNode": params["pods_per_node"]},
     }
