@@ -30,6 +30,7 @@ NODE_SYSCTLS = {
     "ipv4/conf/default/rp_filter": "0",
     "ipv4/conf/all/send_redirects": "0",
     "ipv4/conf/default/send_redirects": "0",
+    "ipv4/icmp_ratelimit": "0",
     "ipv6/conf/all/disable_ipv6": "1",
     "ipv6/conf/default/disable_ipv6": "1",
     "bridge/bridge-nf-call-iptables": "1",
@@ -40,7 +41,8 @@ NODE_SYSCTLS = {
 
 Without bridge-nf-call-iptables a pod that asks a service for a pod on its own bridge gets the answer
 from an address it never asked. A node that redirects (a service's packet leaves where it came in) uses up
-what the kernel allows of ICMP errors, and REJECT comes late. IPv6 is off because the address plan has none of it.
+what the kernel allows of ICMP errors, and REJECT comes late; many probes alone would do so, hence no limit.
+IPv6 is off because the address plan has none of it.
 """
 
 ROUTER_SYSCTLS = {key: NODE_SYSCTLS[key] for key in NODE_SYSCTLS if not key.startswith("bridge/")}
