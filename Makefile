@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL := C.UTF-8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test check mutants bench clean
+.PHONY: help setup setup-tests demo figures experiments test check mutants bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -16,11 +16,18 @@ help: ## list the targets
 setup: ## install what is missing: system packages, .venv, the package in it
 	@scripts/provision.sh
 
-setup-tests: setup ## what tests need besides: a virtual machine, where this kernel lacks ip_vs or others
+setup-tests: setup ## what tests need besides: a browser, and a virtual machine where this kernel lacks ip_vs or others
 	@scripts/vm_kernel.sh
+	@scripts/browser.sh
 
 demo: setup ## run the quickstart: a three-node cluster, its reachability matrix and latencies
 	@$(BIN)/mininetes run experiments/quickstart.py
+
+figures: setup ## run every experiment at a size for minutes, and make a report; goes on where it was
+	@scripts/experiments.sh figures results/figures
+
+experiments: setup ## the same at full size, which takes hours
+	@scripts/experiments.sh full results/experiments
 
 test: setup-tests ## run all tests; a skipped one fails
 	@$(PYTEST) -n $(JOBS) --dist loadfile

@@ -18,7 +18,8 @@ LC_ALL=C # bytes, not characters: cheap patterns, and [a-z] means what it says
 
 # --- the CNI frame ----------------------------------------------------------------------------------------------------
 # Codes of the specification: 1 version, 2 unsupported field, 4 environment, 5 input or output, 6 no JSON,
-# 7 configuration, 11 try again later. Our own: 100 the kernel refused, 101 the state is not as it should be (CHECK).
+# 7 configuration, 11 try again later, 50 no ADD can be served now (STATUS). Our own: 100 the kernel refused, 101 the state
+# is not as it should be (CHECK).
 
 # rarely FILE FUNCTION ARGUMENT...: a function from below the mark in FILE where an ordinary ADD stops reading. bash reads
 # a script only as far as it gets, so what is not needed costs nothing. Functions down there may also use those of here.
@@ -68,7 +69,8 @@ ipv4_write() {
 
 # --- the result -------------------------------------------------------------------------------------------------------
 # One entry of IP_ADDRESS (with its length) and IP_GATEWAY for every address, one of ROUTE_DST, ROUTE_GW and ROUTE_MORE
-# (what only version 1.1.0 has, as JSON members) for every route; DNS is JSON.
+# (what only version 1.1.0 has, as JSON members) for every route; DNS is JSON. IP_INTERFACE, if set, is the place in INTERFACES
+# of the interface that has the addresses, else 2.
 #
 # cni_print_result [INTERFACES]: INTERFACES is the text of the JSON list; without it the result is an IPAM plugin's.
 cni_print_result() {
@@ -80,7 +82,7 @@ cni_print_result() {
         out+="$separator
         {"
         [[ $CONF_VERSION != 0.4.0 ]] || out+='"version": "4", '
-        out+="${1:+\"interface\": 2, }\"address\": \"${IP_ADDRESS[i]}\"${IP_GATEWAY[i]:+, \"gateway\": \"${IP_GATEWAY[i]}\"}}"
+        out+="${1:+\"interface\": ${IP_INTERFACE-2}, }\"address\": \"${IP_ADDRESS[i]}\"${IP_GATEWAY[i]:+, \"gateway\": \"${IP_GATEWAY[i]}\"}}"
         separator=,
     done
     [[ $separator != , ]] || out+='
@@ -431,11 +433,12 @@ conf_wrong() {
     fail 7 "${1//\//.}: $value is no $2" "a $2${3:+ such as $3}"
 }
 
-# VERSION, and what is no command. GC and STATUS of 1.1.0 are to get their place here and in the plugins' tables.
+# VERSION, and what is no command. GC and STATUS go on to the plugin, as the three others do.
 cni_other_command() {
-    local right='one of ADD, DEL, CHECK, VERSION; and the configuration on standard input'
+    local right='one of ADD, DEL, CHECK, GC, STATUS, VERSION; and the configuration on standard input'
     case ${CNI_COMMAND-} in
         '') fail 4 'CNI_COMMAND: not set' "$right" ;;
+        GC | STATUS) return 0 ;;
         VERSION) ;;
         *) fail 4 "CNI_COMMAND: \"$CNI_COMMAND\" is not known here" "$right" ;;
     esac
@@ -460,6 +463,11 @@ cni_begin_wrong() {
     CONF_VERSION=$version
     [[ $CONF_NAME == [a-zA-Z0-9]*([a-zA-Z0-9_.-]) ]] ||
         fail 7 "name: \"$CONF_NAME\" is no network name" "$name_right"
+    if [[ $CNI_COMMAND == @(GC|STATUS) ]]; then
+        [[ $CONF_VERSION == 1.1.0 ]] ||
+            fail 1 "cniVersion: $CONF_VERSION has no $CNI_COMMAND" '1.1.0, the first version that has it'
+        return 0 # no container is named
+    fi
     for variable in CNI_CONTAINERID CNI_IFNAME CNI_NETNS; do
         [[ -n ${!variable-} || $variable$CNI_COMMAND == CNI_NETNSDEL ]] ||
             fail 4 "$variable: not set" "$CNI_COMMAND needs it"
@@ -488,6 +496,22 @@ ipv4_network_wrong() {
     [[ $2 != *\$* ]] ||
         fail 7 "${1//\//.}: \"$2\" still is a placeholder, which mininetes replaces for each node" "$right"
     fail 7 "${1//\//.}: \"$2\" is no IPv4 network" "$right"
+}
+
+# cni_valid_attachments: for GC, the keys of VALID get the attachments that the runtime knows ("CONTAINER/INTERFACE", and
+# "CONTAINER" for what belongs to a container as a whole). Without the list everything would go, so it has to be there.
+cni_valid_attachments() {
+    local i at=cni.dev~1valid-attachments count container
+    declare -gA VALID=()
+    count=${CONF[$at]-}
+    [[ $count == '['* ]] || fail 7 'cni.dev/valid-attachments: no list' '[{"containerID": "web-1", "ifname": "eth0"}], or []'
+    for ((i = 0; i < ${count:1}; i++)); do
+        container=${CONF[$at/$i/containerID]-}
+        [[ $container == '"'?* && ${CONF[$at/$i/ifname]-} == '"'?* ]] ||
+            fail 7 "cni.dev/valid-attachments.$i: no containerID, or no ifname" '{"containerID": "web-1", "ifname": "eth0"}'
+        VALID[${container:1}]=1
+        VALID[${container:1}/${CONF[$at/$i/ifname]:1}]=1
+    done
 }
 
 cni_versions() {

@@ -113,7 +113,7 @@ add() {
         call "$i"
         PREVIOUS=$ANSWER DONE+=("$i")
     done
-    mkdir -p -- "${CACHE%/*}" && printf '%s\n' "$PREVIOUS" >"$CACHE"
+    keep_result
     # the runtime brings lo up, plugins do not
     nsenter --net="$CNI_NETNS" ip link set lo up
     json_parse result "$PREVIOUS" || wrong "the last plugin gave no JSON: $JSON_ERROR"
@@ -129,10 +129,32 @@ add() {
         "address     ${address:-none}" "routes      ${route:-none}" "network     ${CONF[name]:1} ($CONF_FILE)"
 }
 
+# keep_result: as libcni does, so that the node's runtime knows of the container, and leaves it alone.
+keep_result() {
+    local netns pair key value args=
+    json_quote netns "$CNI_NETNS"
+    local -a pairs
+    IFS=\; read -ra pairs <<<"${CNI_ARGS-}"
+    for pair in "${pairs[@]}"; do
+        json_quote key "${pair%%=*}"
+        json_quote value "${pair#*=}"
+        args+="${args:+, }[$key, $value]"
+    done
+    mkdir -p -- "${CACHE%/*}"
+    {
+        printf '{"kind": "cniCacheV1", "containerId": "%s", "ifName": "%s", "networkName": "%s", ' \
+            "$CNI_CONTAINERID" "$CNI_IFNAME" "${CONF[name]:1}"
+        printf '"config": "%s", "netns": %s, "cniArgs": [%s], "result": %s}\n' \
+            "$(base64 -w 0 <"$CONF_FILE")" "$netns" "$args" "$PREVIOUS"
+    } >"$CACHE"
+}
+
 del() {
     local i
+    local -A kept=()
     PREVIOUS=
-    [[ ! -e $CACHE ]] || PREVIOUS=$(<"$CACHE")
+    [[ ! -e $CACHE ]] || { json_parse kept "$(<"$CACHE")" && json_dump PREVIOUS kept result; } || PREVIOUS=
+    [[ $PREVIOUS != null ]] || PREVIOUS=
     for ((i = ${#PLUGINS[@]} - 1; i >= 0; i--)); do
         call "${PLUGINS[i]}"
     done

@@ -23,11 +23,27 @@ if TYPE_CHECKING:
     from mininetes.agents.kubeproxy.services import Endpoint, ServicePort
     from mininetes.agents.kubeproxy.view import Fate, LocalTraffic, NodeView, PortGroup, PortTraffic, once
     from mininetes.errors import BadInput
-    from mininetes.experiments import figures
+    from mininetes.experiments import (
+        claims,
+        figures,
+        first_packets,
+        grouping,
+        lab_memory,
+        loads,
+        loads_paths,
+        loads_services,
+        mishaps,
+        outages,
+        pod_starts,
+        service_state,
+        statistics,
+    )
     from mininetes.experiments.lab import Lab
+    from mininetes.experiments.published import Published, Verdict
     from mininetes.experiments.results import Measurement, Row
     from mininetes.kernel.netstate import Chain, FdbEntry, Hop, Neighbour, NetState, Route, Vxlan
     from mininetes.probes.pacing import Pacing
+    from mininetes.probes.vantage import Flow
     from mininetes.spec import ClusterSpec
     from mininetes.testbed.fabric import FabricNode, FabricPlan, FabricView
     from mininetes.testbed.fabric_flannel import flannel_plan
@@ -43,6 +59,7 @@ __all__ = [
     "FabricView",
     "Fate",
     "FdbEntry",
+    "Flow",
     "Hop",
     "IptablesRuleset",
     "IpvsRuleset",
@@ -59,15 +76,29 @@ __all__ = [
     "Pacing",
     "PortGroup",
     "PortTraffic",
+    "Published",
     "Route",
     "Row",
     "ServicePort",
     "UserspaceRuleset",
+    "Verdict",
     "VirtualServer",
     "Vxlan",
+    "claims",
     "figures",
+    "first_packets",
     "flannel_plan",
+    "grouping",
+    "lab_memory",
+    "loads",
+    "loads_paths",
+    "loads_services",
+    "mishaps",
     "once",
+    "outages",
+    "pod_starts",
+    "service_state",
+    "statistics",
 ]
 
 _FROM = {
@@ -81,6 +112,7 @@ _FROM = {
     "FabricView": "mininetes.testbed.fabric",
     "Fate": "mininetes.agents.kubeproxy.view",
     "FdbEntry": "mininetes.kernel.netstate",
+    "Flow": "mininetes.probes.vantage",
     "Hop": "mininetes.kernel.netstate",
     "IptablesRuleset": "mininetes.agents.kubeproxy.rulesets",
     "IpvsRuleset": "mininetes.agents.kubeproxy.rulesets",
@@ -97,15 +129,29 @@ _FROM = {
     "Pacing": "mininetes.probes.pacing",
     "PortGroup": "mininetes.agents.kubeproxy.view",
     "PortTraffic": "mininetes.agents.kubeproxy.view",
+    "Published": "mininetes.experiments.published",
     "Route": "mininetes.kernel.netstate",
     "Row": "mininetes.experiments.results",
     "ServicePort": "mininetes.agents.kubeproxy.services",
     "UserspaceRuleset": "mininetes.agents.kubeproxy.rulesets",
+    "Verdict": "mininetes.experiments.published",
     "VirtualServer": "mininetes.agents.kubeproxy.rulesets",
     "Vxlan": "mininetes.kernel.netstate",
+    "claims": "mininetes.experiments",
     "figures": "mininetes.experiments",
+    "first_packets": "mininetes.experiments",
     "flannel_plan": "mininetes.testbed.fabric_flannel",
+    "grouping": "mininetes.experiments",
+    "lab_memory": "mininetes.experiments",
+    "loads": "mininetes.experiments",
+    "loads_paths": "mininetes.experiments",
+    "loads_services": "mininetes.experiments",
+    "mishaps": "mininetes.experiments",
     "once": "mininetes.agents.kubeproxy.view",
+    "outages": "mininetes.experiments",
+    "pod_starts": "mininetes.experiments",
+    "service_state": "mininetes.experiments",
+    "statistics": "mininetes.experiments",
 }
 
 

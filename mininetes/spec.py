@@ -20,6 +20,8 @@ from mininetes import yaml_documents
 from mininetes.addressing import AddressPlan
 from mininetes.errors import BadInput
 from mininetes.spec_sections import (
+    ContainerNetworkSpec,
+    ContainerSpec,
     ControlPlaneSpec,
     Described,
     FabricField,
@@ -66,6 +68,8 @@ class ClusterSpec(Described):
     pods: PodsSpec = PodsSpec()
     outside: OutsideSpec = OutsideSpec()
     logging: LoggingSpec = LoggingSpec()
+    networks: tuple[ContainerNetworkSpec, ...] = ()
+    containers: tuple[ContainerSpec, ...] = ()
 
     @property
     def plan(self) -> AddressPlan:
@@ -211,6 +215,8 @@ def _known_keys(place: list[str]) -> list[str]:
         "pods": PodsSpec,
         "outside": OutsideSpec,
         "logging": LoggingSpec,
+        "networks": ContainerNetworkSpec,
+        "containers": ContainerSpec,
     }
     fields = models[place[0] if place else ""].model_fields
     return [field.alias or name for name, field in fields.items() if place or name != "name"]

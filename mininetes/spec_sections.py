@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,22 @@ def _network(value: object) -> object:
 
 
 Network4 = Annotated[IPv4Network, BeforeValidator(_network), PlainSerializer(str)]
+
+
+def _address(value: object) -> object:
+    if isinstance(value, str) and ":" in value:
+        raise ValueError("an IPv4 address: IPv6 is not supported yet")
+    if isinstance(value, str):
+        try:
+            return IPv4Address(value)
+        except ValueError:
+            pass
+    if not isinstance(value, IPv4Address):
+        raise ValueError("an IPv4 address such as 172.20.0.1")
+    return value
+
+
+Address4 = Annotated[IPv4Address, BeforeValidator(_address), PlainSerializer(str)]
 
 
 class NodeSpec(Described):
@@ -100,7 +117,15 @@ class FabricSpec(PartSpec):
 PartField = Annotated[PartSpec, BeforeValidator(part_from_name)]
 """A part in a file: a mapping, or its name alone."""
 
-FabricField = Annotated[FabricSpec, BeforeValidator(part_from_name)]
+
+def fabric_from_name(value: object) -> object:
+    """A fabric's name alone stands for the section; without a name or a program it is static."""
+    if isinstance(value, Mapping) and not {"name", "exec"} & set(value):
+        return {"name": "static", **value}
+    return part_from_name(value)
+
+
+FabricField = Annotated[FabricSpec, BeforeValidator(fabric_from_name)]
 """The fabric in a file: a mapping, or its name alone."""
 
 
@@ -168,6 +193,36 @@ class OutsideSpec(Described):
     """Clients outside the cluster, behind the underlay's gateway."""
 
     clients: StrictInt = Field(default=1, ge=0, le=120)
+
+
+class ContainerNetworkSpec(Described):
+    """A container network, in Docker's words: of one ``node``, or for the driver overlay across ``nodes`` (none: all).
+
+    What is not said is chosen: of ``subnet`` the next that is free, or for macvlan and ipvlan in mode l2 the network
+    of their parent. ``options`` are the driver's.
+    """
+
+    name: str
+    driver: str = "bridge"
+    node: str | None = None
+    nodes: tuple[str, ...] = ()
+    subnet: Network4 | None = None
+    ip_range: Network4 | None = None
+    gateway: Address4 | None = None
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+class ContainerSpec(Described):
+    """A plain container: a namespace on a node in which the responder answers at ``port``, joined to ``networks``.
+
+    ``publish`` is Docker's -p: HOST_PORT:PORT, with /udp where it is meant.
+    """
+
+    name: str
+    node: str | None = None
+    networks: tuple[str, ...] = ("bridge",)
+    port: StrictInt = Field(default=8080, ge=1, le=65535)
+    publish: tuple[str, ...] = ()
 
 
 def numbered(counts: NodeCounts) -> tuple[NodeSpec, ...]:

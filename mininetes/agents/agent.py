@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mininetes.agents.klog import AgentLog
-from mininetes.apiserver.client import Client
+
+if TYPE_CHECKING:
+    from mininetes.apiserver.client import Client
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.objects import micro_time
+from mininetes.agents.objects import SYSTEM, micro_time
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.errors import ApiError
 from mininetes.errors import MininetesError
 
 LEASES = "leases.coordination.k8s.io"
-NAMESPACE = "kube-system"
 _JITTER = 1.2
 
 
@@ -54,7 +53,7 @@ class LeaderElection:
         """Run ``work`` whenever this candidate leads, until cancelled. Work that is lost is cancelled and awaited."""
         while True:
             await self._acquire()
-            self._log.info("Successfully acquired lease", lock=f"{NAMESPACE}/{self._component}")
+            self._log.info("Successfully acquired lease", lock=f"{SYSTEM}/{self._component}")
             self.leading = True
             doing = asyncio.ensure_future(work())
             renewing = asyncio.ensure_future(self._renew())
@@ -69,7 +68,7 @@ class LeaderElection:
                 self._log.error("Work ended unexpectedly, starting anew", err=ended[0])
                 await asyncio.sleep(self._times.retry_s)
             else:
-                self._log.warning("Leaderelection lost", lock=f"{NAMESPACE}/{self._component}")
+                self._log.warning("Leaderelection lost", lock=f"{SYSTEM}/{self._component}")
 
     async def _acquire(self) -> None:
         while not await self._try():
@@ -104,7 +103,7 @@ class LeaderElection:
     async def _take(self) -> bool:
         loop = asyncio.get_running_loop()
         try:
-            lease = await self._client.get(LEASES, self._component, NAMESPACE)
+            lease = await self._client.get(LEASES, self._component, SYSTEM)
         except ApiError as missing:
             if missing.code != 404:
                 raise
@@ -134,7 +133,7 @@ class LeaderElection:
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._component, "namespace": NAMESPACE},
+            "metadata": {"name": self._component, "namespace": SYSTEM},
             "spec": {
                 "holderIdentity": self.identity,
                 "leaseDurationSeconds": max(1, round(self._times.lease_s)),

@@ -9,6 +9,9 @@ from typing import Any
 
 Object = dict[str, Any]
 
+SYSTEM = "kube-system"
+"""The namespace of the cluster's own objects."""
+
 MIRROR = "kubernetes.io/config.mirror"
 """The annotation of a pod that shows a kubelet's static pod."""
 

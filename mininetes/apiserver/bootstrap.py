@@ -57,8 +57,8 @@ async def bootstrap(registry: Registry, servers: Sequence[str]) -> None:
     """
     for name in NAMESPACES:
         await _ensure(registry, "namespaces", None, {"metadata": {"name": name}})
-    await _ensure(registry, "services", "default", _service(registry.services.ranges.first))
-    for resource, wanted in (("endpoints", _endpoints(servers)), ("endpointslices", _endpoint_slice(servers))):
+    await _ensure(registry, "services", "default", kubernetes_service(registry.services.ranges.first))
+    for resource, wanted in (("endpoints", _endpoints(servers)), ("endpointslices", kubernetes_slice(servers))):
         await _ensure(registry, resource, "default", wanted)
         kind = by_name(resource)
 
@@ -91,7 +91,8 @@ async def _exists(registry: Registry, resource: str, namespace: str | None, want
     return True
 
 
-def _service(address: str) -> dict[str, Any]:
+def kubernetes_service(address: str) -> dict[str, Any]:
+    """The Service through which pods reach the API servers."""
     return {
         "metadata": {"name": SERVICE, "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
@@ -115,7 +116,8 @@ def _endpoints(servers: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _endpoint_slice(servers: Sequence[str]) -> dict[str, Any]:
+def kubernetes_slice(servers: Sequence[str]) -> dict[str, Any]:
+    """Its endpoints: the API servers."""
     return {
         "metadata": {"name": SERVICE, "labels": {"kubernetes.io/service-name": SERVICE}},
         "addressType": "IPv4",

@@ -33,6 +33,7 @@ PATCH_TYPES = {
     "json": "application/json-patch+json",
     "apply": "application/apply-patch+yaml",
 }
+_DRY = {"dryRun": "All"}
 PatchKind = Literal["merge", "strategic", "json", "apply"]
 
 # A cut link gives no sign of its own: idle connections are tried after 5 s, and given up after 15 s of silence.
@@ -100,10 +101,15 @@ class Client:
         query |= _query(**{"continue": continue_})
         return await self._object("GET", path_of(resource, namespace), query=query)
 
-    async def create(self, resource: str, obj: Mapping[str, Any], namespace: str | None = None) -> dict[str, Any]:
-        """Create an object, in the namespace it names when none is given. Raises ApiError 409 when it exists."""
+    async def create(
+        self, resource: str, obj: Mapping[str, Any], namespace: str | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Create an object, in the namespace it names when none is given. Raises ApiError 409 when it exists.
+
+        With ``dry_run`` the server does all but keep it.
+        """
         where = namespace or obj.get("metadata", {}).get("namespace")
-        return await self._object("POST", path_of(resource, where), body=obj)
+        return await self._object("POST", path_of(resource, where), body=obj, query=_DRY if dry_run else {})
 
     async def update(self, resource: str, obj: Mapping[str, Any], *, subresource: str = "") -> dict[str, Any]:
         """Write an object that was read (``subresource``: "status"). Raises ApiError 409 when it changed since."""
@@ -120,10 +126,12 @@ class Client:
         *,
         kind: PatchKind = "merge",
         subresource: str = "",
+        dry_run: bool = False,
     ) -> dict[str, Any]:
         """Change part of an object, whatever its version (unless the patch names one)."""
         path = path_of(resource, namespace, name, subresource)
         query = {"fieldManager": self._user_agent} if kind == "apply" else {}
+        query |= _DRY if dry_run else {}
         return await self._object("PATCH", path, body=patch, content_type=PATCH_TYPES[kind], query=query)
 
     async def delete(

@@ -18,7 +18,7 @@ from mininetes.lab.entering import enter_lab, enter_node
 from mininetes.lab.launcher import package_environment
 from mininetes.lab.supervising import check_up
 
-_TARGET = "NODE|pod/NAME"
+_TARGET = "NODE|pod/NAME|container/NAME"
 _NODE_ENVIRONMENT = {"KUBECONFIG": "/etc/kubernetes/admin.conf"}
 """With it kubectl works in the control plane's nodes, which have that file; one of the host's labs would be another."""
 
@@ -37,8 +37,15 @@ def _argv(lab: state.LabState, target: str, command: list[str]) -> list[str]:
             )
         holder = hosts[pod["node"]]["pid"]
         return enter_node(lab_pid, holder, command, pod_netns=pod["netns"], pause_pid=pod["pid"])
+    if target.startswith("container/"):
+        containers = {each["name"]: each for each in ask(lab.control, op="container-ls")["containers"]}
+        container = containers.get(target.removeprefix("container/"))
+        if container is None:
+            known = ", ".join(f"container/{name}" for name in containers) or "none: there are no containers"
+            raise BadInput("container", target, f"one of {known}")
+        return enter_node(lab_pid, hosts[container["node"]]["pid"], command, pod_netns=container["netns"])
     if target not in hosts:
-        raise BadInput("node", target, "one of " + ", ".join(hosts) + ", or pod/NAME")
+        raise BadInput("node", target, "one of " + ", ".join(hosts) + ", pod/NAME or container/NAME")
     return enter_node(lab_pid, hosts[target]["pid"], command)
 
 

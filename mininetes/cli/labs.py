@@ -27,18 +27,16 @@ DOWN_TIMEOUT_S = 30.0
 @click.option("--mininet", is_flag=True, help="Stay in front with Mininet's command line; the lab ends with it.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
               help="Port of 127.0.0.1 for kubectl. Default: any that is free.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print what would be built, and build nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done to the kernel, as commands, and do nothing.")
 @output_option
 def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: bool, output: str, **flags: Any) -> int:
     """Bring a cluster up in a lab of its own, and leave it running."""
     spec = description(cluster_file, flags.pop("lab"), **flags)
     from mininetes.testbed import preflight  # noqa: PLC0415 - imports Mininet
 
-    blueprint = preflight.checked(spec)
-    spec = blueprint.spec
     if dry_run:
-        show.blueprint(blueprint, output)
-        return 0
+        return _rehearse(spec, output)
+    spec = preflight.checked(spec).spec
     preflight.require_agents_features(spec)
     wanted_port = api_port if spec.masters else None
     entry = "mininetes.testbed.engine:serve"
@@ -47,6 +45,18 @@ def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: 
             return _in_front(supervised, spec)
         status = supervise(supervised, lambda: _follow(supervised, show.progress if output == "text" else _ignore))
     show.ready(status, output)
+    return 0
+
+
+def _rehearse(spec: ClusterSpec, output: str) -> int:
+    """Print all that would be done to the kernel, as commands; what it lacks is not looked for."""
+    from mininetes.testbed import dry_run  # noqa: PLC0415
+    from mininetes.testbed.blueprint import draw  # noqa: PLC0415
+
+    steps = dry_run.steps(draw(spec))
+    click.echo(
+        dry_run.text(steps) if output == "text" else json.dumps(dry_run.rows(steps), indent=2), nl=output != "text"
+    )
     return 0
 
 

@@ -86,3 +86,25 @@ def ports(lab: str | None, timeout_s: float, output: str) -> int:
     else:
         show_ports.report(report)
     return 0 if report.holds else 1
+
+
+@probe_command.command("networks", epilog="Example: mininetes probe networks front back")
+@lab_option
+@click.argument("names", nargs=-1, metavar="[NETWORK]...")
+@click.option("--attempts", type=int, default=3, show_default=True, help="Probes before a question counts as lost.")
+@click.option("--timeout", "timeout_s", type=float, default=0.5, show_default=True, help="Seconds for each.")
+@output_option
+def networks(lab: str | None, names: tuple[str, ...], attempts: int, timeout_s: float, output: str) -> int:
+    """Measure whom members of each container network reach; status 1 when it is not as declared."""
+    from mininetes.probes.reachability import SweepOptions  # noqa: PLC0415
+    from mininetes.testbed import networks_reach, show_networks  # noqa: PLC0415
+
+    SweepOptions(attempts=attempts, timeout_s=timeout_s)  # checks both before the lab is asked
+    control = state.find(lab).control
+    answer = ask(control, op="probe-networks", names=names, attempts=attempts, timeout_s=timeout_s)
+    rows = [networks_reach.Row.from_json(row) for row in answer["rows"]]
+    if output == "json":
+        click.echo(json.dumps(answer["rows"], indent=1))
+    else:
+        show_networks.reach(rows)
+    return 0 if networks_reach.holds(rows) else 1

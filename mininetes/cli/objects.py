@@ -16,6 +16,7 @@ import yaml
 from mininetes.cli.api_access import kubeconfig_of, with_api
 from mininetes.cli.applying import patch_to, remembering
 from mininetes.cli.options import lab_option, output_option
+from mininetes.cli.rules_difference import rules_of
 from mininetes.errors import BadInput, MininetesError
 from mininetes.lab import state
 
@@ -192,7 +193,9 @@ def _checked(document: Any, place: str) -> dict[str, Any]:
 @lab_option
 @files_option
 @namespace_option
-def apply_command(lab: str | None, files: tuple[str, ...], namespace: str) -> int:
+@click.option("--dry-run", is_flag=True, help="Have the server check and default all of it, and keep nothing; of "
+              "services, print what would change in the rules.")  # fmt: skip
+def apply_command(lab: str | None, files: tuple[str, ...], namespace: str, dry_run: bool) -> int:
     """Create the objects of manifests, or change those that exist; all are read before the first is sent."""
     from mininetes.apiserver.errors import ApiError  # noqa: PLC0415
     from mininetes.apiserver.resources import by_kind  # noqa: PLC0415
@@ -201,12 +204,16 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str) -> in
 
     async def work(client: Client) -> int:
         refused = 0
+        watched = await rules_of(client) if dry_run and any(obj["kind"] == "Service" for obj in objects) else None
         for obj in objects:
             resource = by_kind(obj["apiVersion"], obj["kind"])
             where = obj["metadata"].get("namespace", namespace) if resource.namespaced else None
             label = f"{_prefix(resource)}{obj['metadata']['name']}"
             try:
-                click.echo(f"{label} {await _apply(client, resource, obj, where)}")
+                said, after = await _apply(client, resource, obj, where, dry_run=dry_run)
+                click.echo(f"{label} {said}")
+                if watched is not None and resource.kind == "Service":
+                    click.echo(watched.difference(after), nl=False)
             except ApiError as wrong:
                 click.echo(f"mininetes: {label}: {wrong}", err=True)
                 refused += 1
@@ -215,21 +222,23 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str) -> in
     return 1 if with_api(state.find(lab), work) else 0
 
 
-async def _apply(client: Client, resource: Resource, wanted: dict[str, Any], namespace: str | None) -> str:
-    """Create one object or change it, and say which it was. Raises ApiError."""
+async def _apply(
+    client: Client, resource: Resource, wanted: dict[str, Any], namespace: str | None, *, dry_run: bool
+) -> tuple[str, dict[str, Any]]:
+    """Create one object or change it; says which it was, and gives it as it is then. Raises ApiError."""
     from mininetes.apiserver.errors import ApiError  # noqa: PLC0415
 
     name, obj = wanted["metadata"]["name"], remembering(wanted)
+    mark = " (server dry run)" if dry_run else ""
     try:
         before = await client.get(resource.resource_name, name, namespace)
     except ApiError as missing:
         if missing.code != 404:
             raise
-        await client.create(resource.resource_name, obj, namespace)
-        return "created"
-    after = await client.patch(resource.resource_name, name, patch_to(obj, before), namespace, kind="strategic")
-    same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
-    return "unchanged" if same else "configured"
+        return f"created{mark}", await client.create(resource.resource_name, obj, namespace, dry_run=dry_run)
+    patch = patch_to(obj, before)
+    after = await client.patch(resource.resource_name, name, patch, namespace, kind="strategic", dry_run=dry_run)
+    return f"{'unchanged' if before == after else 'configured'}{mark}", after
 
 
 @click.command("delete", epilog="Example: mininetes delete pod node1-1")

@@ -22,11 +22,16 @@ lab_option = click.option("--lab", metavar="NAME", envvar="MININETES_LAB", show_
 
 
 def cluster_options(command: _F) -> _F:
+    """Add the cluster file, the flags that override its fields, and the lab's name."""
+    named = click.option("--lab", metavar="NAME", help="Name of the lab. Default: the file's, or lab1.")
+    return cluster_arguments(named(command))
+
+
+def cluster_arguments(command: _F) -> _F:
     """Add the cluster file and the flags that override its fields."""
     for add in reversed(
         [
             click.argument("cluster_file", required=False, metavar="[CLUSTER.yaml]"),
-            click.option("--lab", metavar="NAME", help="Name of the lab. Default: the file's, or lab1."),
             click.option("--nodes", type=int, metavar="N", help="Number of nodes; one is the control plane."),
             click.option("--pods", type=int, metavar="N", help="Ready-made pods on each node."),
             click.option("--underlay", metavar="NAME", help="What joins the nodes: a name or a path."),

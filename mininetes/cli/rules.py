@@ -33,7 +33,7 @@ def _config(settings: tuple[str, ...]) -> dict[str, Any]:
     return config
 
 
-def _texts(ruleset: Any) -> dict[str, str]:
+def texts_of(ruleset: Any) -> dict[str, str]:
     """The parts of a ruleset as texts, by the name of what reads them."""
     from mininetes.agents.kubeproxy.rulesets import IpvsRuleset, NftablesRuleset  # noqa: PLC0415
 
@@ -73,7 +73,7 @@ def rules_command(
     from mininetes.agents.kubeproxy.objects import read_objects  # noqa: PLC0415
 
     compiler(mode)
-    texts = _texts(compiled(read_objects(path), node, MODES[MODES.index(mode)], _config(settings)))
+    texts = texts_of(compiled(read_objects(path), node, MODES[MODES.index(mode)], _config(settings)))
     if section is not None:
         if section not in texts:
             raise BadInput("--section", section, f"one of {', '.join(texts)} in mode {mode}")

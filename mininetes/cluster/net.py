@@ -18,6 +18,7 @@ from typing import Any
 from mininet.net import Mininet
 from mininet.topo import Topo
 
+from mininetes.cluster import wiring
 from mininetes.cluster.hosts import ClusterIntf, ClusterLink, ClusterNode, UnderlaySwitch
 from mininetes.cluster.underlay import SWITCH_SYSCTLS, Cable, Interface, Underlay, UnderlayHost
 from mininetes.errors import MininetesError
@@ -87,10 +88,9 @@ class ClusterNet(Mininet):
         Raises MininetesError that names the step.
         """
         applier.apply(LAB_NETNS, NetState(up=frozenset(["lo"]), sysctls=SWITCH_SYSCTLS))
-        index = {name: number for number, name in enumerate(self.underlay.switches, start=2)}
+        index = wiring.bridge_indexes(self.underlay.switches)
         with rtnl.Rtnl(LAB_NETNS) as kernel:
-            macs = {number: f"02:01:00:00:{number >> 8:02x}:{number & 255:02x}" for number in index.values()}
-            kernel.batch([rtnl.add_bridge(name, number, macs[number]) for name, number in index.items()])
+            kernel.batch(wiring.bridge_requests(index))
         ports = self._make_cables(self.underlay.cables, index)
         for host in self.underlay.hosts.values():
             applier.apply(self.netns(host.name), host.state())
@@ -150,18 +150,12 @@ class ClusterNet(Mininet):
         with contextlib.ExitStack() as open_files:
             fds: dict[str, int] = {}
             for cable in cables:
-                # made from the switch's side, so that the port joins its bridge in the same message
-                near, far = sorted(cable.ends, key=lambda end: end.owner not in index)
-                for end in (near, far):
-                    if end.owner not in fds:
-                        fds[end.owner] = os.open(self.netns(end.owner), os.O_RDONLY | os.O_CLOEXEC)
-                        open_files.callback(os.close, fds[end.owner])
+                near, far = wiring.ends_of(cable, index)
+                if far.owner not in fds:
+                    fds[far.owner] = os.open(self.netns(far.owner), os.O_RDONLY | os.O_CLOEXEC)
+                    open_files.callback(os.close, fds[far.owner])
                 ports += [end.device for end in (near, far) if end.owner in index]
-                ends = [
-                    rtnl.VethEnd(end.device, mac=end.mac, master=index.get(end.owner, 0), up=end.owner in index)
-                    for end in (near, far)
-                ]
-                request = rtnl.add_veth(ends[0], ends[1], fds[far.owner])
+                request = wiring.cable_request(cable, index, fds[far.owner])
                 by_namespace.setdefault(self.netns(near.owner), []).append(request)
             for netns, batch in by_namespace.items():
                 with rtnl.Rtnl(netns) as kernel:
@@ -169,20 +163,9 @@ class ClusterNet(Mininet):
         return ports
 
     def _shape(self, cable: Cable, end: Interface) -> None:
-        shape = cable.shape
-        if shape.bw is None and not shape.needs_netem:
+        lines = wiring.shaping(cable, end)
+        if not lines:
             return
-        lines, parent = [], "root"
-        if shape.bw is not None:
-            lines = [
-                f"qdisc add dev {end.device} root handle 5: htb default 1",
-                f"class add dev {end.device} parent 5: classid 5:1 htb rate {shape.bw}mbit burst 15k",
-            ]
-            parent = "parent 5:1"
-        if shape.needs_netem:
-            delay = f" delay {shape.delay}" if shape.delay is not None else ""
-            loss = f" loss {shape.loss}%" if shape.loss else ""
-            lines.append(f"qdisc add dev {end.device} {parent} handle 10: netem{delay}{loss}")
         namespaces = Namespaces(of_pid=self.holders.get(end.owner))
         run(["tc", "-batch", "-"], stdin="\n".join(lines) + "\n", namespaces=namespaces)
 

@@ -19,6 +19,10 @@ GATEWAY = "gw"
 """The name of the router that leads out of the cluster, in every underlay that has one."""
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
+LINK_MTU = 1500
+"""Of a link that is given no other."""
+
+_LEAST_MTU, _MOST_MTU = 576, 65535
 _MOST_MBIT = 1000
 """Mininet's own limit for shaped links (TCIntf.bwParamMax)."""
 
@@ -91,6 +95,7 @@ class Cable:
 
     ends: tuple[Interface, Interface]
     shape: Shape = Shape()
+    mtu: int = LINK_MTU
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,15 @@ class Underlay:
         return None
 
     @property
+    def mtu(self) -> int:
+        """The largest packet that crosses every link between nodes; those to clients outside do not count."""
+        outside = {host.name for host in self.with_role("client")}
+        owners = [{end.owner for end in cable.ends} for cable in self.cables]
+        outside |= {name for pair in owners if pair & outside for name in pair if name in self.switches}
+        inside = [cable.mtu for cable, pair in zip(self.cables, owners, strict=True) if not pair & outside]
+        return min(inside, default=LINK_MTU)
+
+    @property
     def needs_netem(self) -> bool:
         """Whether a link has delay or loss."""
         return any(cable.shape.needs_netem for cable in self.cables)
@@ -194,7 +208,7 @@ def read_topo(topo: Topo) -> Underlay:
             mac = info.get("addr" + side) or (mac_of(address.ip) if address else None)
             ends[owner][port] = Interface(owner, device, address, mac)
             pair.append(ends[owner][port])
-        cables.append(Cable((pair[0], pair[1]), _shape(info)))
+        cables.append(Cable((pair[0], pair[1]), _shape(info), _mtu(info)))
     hosts = {}
     for name in topo.hosts():
         hosts[name] = _host(name, topo.nodeInfo(name), tuple(ends[name][port] for port in sorted(ends[name])))
@@ -220,6 +234,14 @@ def _shape(info: Mapping[str, Any]) -> Shape:
     if shape.delay is not None and not _TIME.fullmatch(str(shape.delay)):
         raise BadInput(f"{place}: delay", shape.delay, "a time with its unit, such as 5ms")
     return shape
+
+
+def _mtu(info: Mapping[str, Any]) -> int:
+    mtu = info.get("mtu", LINK_MTU)
+    if type(mtu) is not int or not _LEAST_MTU <= mtu <= _MOST_MTU:
+        place = f"underlay: link {info['node1']} - {info['node2']}: mtu"
+        raise BadInput(place, mtu, f"bytes of an IP packet, {_LEAST_MTU} to {_MOST_MTU}")
+    return mtu
 
 
 def _is_number(value: object) -> bool:

@@ -21,8 +21,16 @@ class Lab:
 
     def __init__(self, testbed: Testbed) -> None:
         self.testbed = testbed
+        self.repetition = 0
+        """Which repetition of its cell this run is, from 0 on; warm-ups have numbers after the last measured one."""
+        self.seed = 0
+        """For everything random in this run: the same in each cell, another in each repetition."""
         self.holds = True
-        """False as soon as a measured matrix was not as expected: the run then ends with status 1."""
+        """False as soon as a measured matrix was not as expected: the command then ends with status 1."""
+
+    def begin(self, repetition: int, seed: int) -> None:
+        """A run begins: the engine calls this before each."""
+        self.repetition, self.seed, self.holds = repetition, seed, True
 
     async def reachability(self, protocol: Protocol = "icmp", *, attempts: int = 2) -> ReachabilityMatrix:
         """Ask every pair of nodes and pods and hold the answers against the cluster's description."""

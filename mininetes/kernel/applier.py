@@ -6,6 +6,7 @@ and the new one no longer does: what a person added by hand is left alone.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 
 from mininetes.errors import MininetesError
@@ -17,6 +18,7 @@ from mininetes.kernel.packet_rules import Iptables, Place, restore_text
 from mininetes.kernel.processes import Namespaces
 
 NOTHING = NetState()
+_BY_MAC = operator.attrgetter("mac", "device")
 
 
 def read(
@@ -60,6 +62,7 @@ def read(
         frozenset(each for each in neighbours if each is not None),
         frozenset(each for each in fdb if each is not None),
         rules,
+        frozenset(link.bridge for link in links if link.bridge is not None),
     )
 
 
@@ -95,18 +98,38 @@ def apply(
     changes = difference(desired, found, previous)
     if not changes:
         return changes
-    _write_sysctls(netns, {k: v for k, v in desired.sysctls.items() if found.sysctls.get(k) != v})
+    _write_sysctls(netns, sysctls_to_write(desired, found))
     with rtnl.Rtnl(netns) as kernel:
-        links = _link_requests(netns, desired, found, previous)
-        if links:
-            kernel.batch(links)
-            found = _read_for(netns, desired, previous, iptables)  # what was on a link that is new has gone
+        for requests_for in LINK_STEPS:
+            links = requests_for(netns, desired, found, previous)
+            if links:
+                kernel.batch(links)
+                found = _read_for(netns, desired, previous, iptables)  # what was on a link that is new has gone
         _check_devices(netns, desired, found)
-        kernel.batch(_requests(desired, found, previous))
+        kernel.batch(other_requests(desired, found, previous))
     tables = restore_text(desired.chains, previous.chains, found.rules)
     if tables:
         (iptables or Iptables(Namespaces(net=netns))).restore("".join(tables.values()))
     return changes
+
+
+def _bridge_removals(_: str, desired: NetState, found: Found, previous: NetState) -> list[rtnl.Request]:
+    wanted = {each.name for each in desired.bridges}
+    return [
+        rtnl.delete_link(found.indexes[each.name], each.name)
+        for each in sorted((previous.bridges - desired.bridges) & found.bridges)
+        if each.name not in wanted
+    ]
+
+
+def _bridge_requests(_: str, desired: NetState, found: Found, __: NetState) -> list[rtnl.Request]:
+    there, requests = {each.name for each in found.bridges}, []
+    for bridge in sorted(desired.bridges - found.bridges):
+        if bridge.name in there:
+            requests.append(rtnl.tune_bridge(found.indexes[bridge.name], bridge.name, bridge.mac))
+        else:
+            requests.append(rtnl.add_bridge(bridge.name, 0, bridge.mac))
+    return requests
 
 
 def _link_requests(netns: str, desired: NetState, found: Found, previous: NetState) -> list[rtnl.Request]:
@@ -115,15 +138,17 @@ def _link_requests(netns: str, desired: NetState, found: Found, previous: NetSta
     gone = [link for link in sorted(previous.links - desired.links) if link.name not in wanted and link in found.links]
     requests = [rtnl.delete_link(found.indexes[link.name], link.name) for link in gone]
     for link in sorted(desired.links - found.links):
-        if link.device not in found.indexes:
-            raise _missing(netns, [link.device], found)
+        absent = [name for name in (link.device, link.master) if name and name not in found.indexes]
+        if absent:
+            raise _missing(netns, absent, found)
+        master = found.indexes[link.master] if link.master else 0
         old = there.get(link.name)
         if old is not None and old.made_with == link.made_with:
-            requests.append(rtnl.tune_vxlan(link, found.indexes[link.name]))
+            requests.append(rtnl.tune_vxlan(link, found.indexes[link.name], master))
             continue
         if link.name in found.indexes:
             requests.append(rtnl.delete_link(found.indexes[link.name], link.name))
-        requests.append(rtnl.add_vxlan(link, found.indexes[link.device]))
+        requests.append(rtnl.add_vxlan(link, found.indexes[link.device], master))
     return requests
 
 
@@ -140,7 +165,16 @@ def _check_devices(netns: str, desired: NetState, found: Found) -> None:
         raise _missing(netns, missing, found)
 
 
-def _requests(desired: NetState, found: Found, previous: NetState) -> list[rtnl.Request]:
+LINK_STEPS = (_bridge_requests, _link_requests, _bridge_removals)
+"""Messages about links, in the order in which they are sent: links are ports of bridges."""
+
+
+def sysctls_to_write(desired: NetState, found: Found) -> dict[str, str]:
+    """The sysctls that have another value than they shall, in the order in which they are written."""
+    return {key: value for key, value in sorted(desired.sysctls.items()) if found.sysctls.get(key) != value}
+
+
+def other_requests(desired: NetState, found: Found, previous: NetState) -> list[rtnl.Request]:
     """Messages for all but links, in an order in which each finds what it needs."""
     index = found.indexes
     requests = [rtnl.set_up(index[name], name) for name in sorted(desired.up - found.up)]
@@ -148,18 +182,22 @@ def _requests(desired: NetState, found: Found, previous: NetState) -> list[rtnl.
         requests.append(rtnl.address(index[device], str(address), delete=True))
     for device, address in sorted(desired.addresses - found.addresses):
         requests.append(rtnl.address(index[device], str(address)))
-    for entry in desired.fdb - found.fdb:
+    for entry in sorted(desired.fdb - found.fdb, key=_BY_MAC):
         requests.append(rtnl.fdb(entry.mac, entry.remote, index[entry.device]))
-    for neighbour in desired.neighbours - found.neighbours:
+    for neighbour in sorted(desired.neighbours - found.neighbours, key=_BY_MAC):
         requests.append(rtnl.neighbour(neighbour.address, neighbour.mac, index[neighbour.device]))
     wanted = {route.destination for route in desired.routes}
     for route in sorted((previous.routes - desired.routes) & found.routes):
         if route.destination not in wanted:
             requests.append(_request(route, index, delete=True))
     # routes to gateways' networks before the routes that need them: longer prefixes first
-    for route in sorted(desired.routes - found.routes, key=lambda each: -each.destination.prefixlen):
+    for route in sorted(desired.routes - found.routes, key=_longest_first):
         requests.append(_request(route, index))
     return requests + _removals(desired, found, previous)
+
+
+def _longest_first(route: Route) -> tuple[int, int]:
+    return -route.destination.prefixlen, int(route.destination.network_address)
 
 
 def _removals(desired: NetState, found: Found, previous: NetState) -> list[rtnl.Request]:
@@ -191,7 +229,7 @@ def _request(route: Route, index: Mapping[str, int], *, delete: bool = False) ->
 
 def _write_sysctls(netns: str, values: Mapping[str, str]) -> None:
     with in_netns(netns):
-        for key, value in sorted(values.items()):
+        for key, value in values.items():
             try:
                 with open(f"/proc/sys/net/{key}", "w") as file:
                     file.write(value)

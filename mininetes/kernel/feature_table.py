@@ -287,7 +287,7 @@ FEATURES = (
     ),
     Feature(
         "vxlan",
-        "fabric vxlan",
+        "fabric vxlan, overlay networks",
         "ip link add flannel.1 type vxlan id 1 dstport 8472 nolearning",
         programs=("ip",),
         modules=("vxlan",),
@@ -316,17 +316,24 @@ FEATURES = (
     ),
     Feature(
         "macvlan",
-        "macvlan pods",
+        "macvlan pods and container networks",
         _VETH + "ip link add link v0 name m0 type macvlan mode bridge",
         programs=("ip",),
         modules=("macvlan",),
     ),
     Feature(
         "ipvlan",
-        "ipvlan pods",
+        "ipvlan pods and container networks",
         _VETH + "ip link add link v0 name i0 type ipvlan mode l3",
         programs=("ip",),
         modules=("ipvlan",),
+    ),
+    Feature(
+        "ifb",
+        "the reference plugin bandwidth",
+        "ip link add i0 type ifb",
+        programs=("ip",),
+        modules=("ifb",),
     ),
     Feature(
         "tun", "fabrics and agents in userspace", "ip tuntap add dev t0 mode tun", programs=("ip",), modules=("tun",)

@@ -42,7 +42,8 @@ class Route:
 class Vxlan:
     """A VXLAN device: packets to ``local``'s peers leave by ``device`` as UDP to ``port``.
 
-    ``txqueuelen`` 0 is what a program leaves that never asked for a queue.
+    ``txqueuelen`` 0 is what a program leaves that never asked for a queue. ``proxy``: it answers ARP itself
+    from its permanent neighbours. ``master``: the bridge it is a port of.
     """
 
     name: str
@@ -54,18 +55,32 @@ class Vxlan:
     mtu: int
     learning: bool = False
     txqueuelen: int = 0
+    proxy: bool = False
+    master: str = ""
 
     def __str__(self) -> str:
-        learning = "" if self.learning else " nolearning"
+        more = ("" if self.learning else " nolearning") + (" proxy" if self.proxy else "")
+        master = f" master {self.master}" if self.master else ""
         return (
-            f"{self.name} type vxlan id {self.vni} local {self.local} dev {self.device} dstport {self.port}{learning}"
-            f" address {self.mac} mtu {self.mtu} txqueuelen {self.txqueuelen}"
+            f"{self.name} type vxlan id {self.vni} local {self.local} dev {self.device} dstport {self.port}{more}"
+            f" address {self.mac} mtu {self.mtu} txqueuelen {self.txqueuelen}{master}"
         )
 
     @property
     def made_with(self) -> tuple[object, ...]:
         """What cannot be changed once the device is there."""
-        return (self.vni, self.local, self.device, self.port, self.learning)
+        return (self.vni, self.local, self.device, self.port, self.learning, self.proxy)
+
+
+@dataclass(frozen=True, order=True)
+class Bridge:
+    """A Linux bridge without spanning tree; its ports are not part of it, and its MTU is theirs."""
+
+    name: str
+    mac: str
+
+    def __str__(self) -> str:
+        return f"{self.name} type bridge address {self.mac}"
 
 
 @dataclass(frozen=True, order=True)
@@ -117,9 +132,9 @@ class Chain:
 
 @dataclass(frozen=True)
 class NetState:
-    """What a namespace shall have: links that are up, addresses, routes, sysctls, and what tunnels need.
+    """What a namespace shall have: links that are up, addresses, routes, sysctls, bridges, and what tunnels need.
 
-    ``links`` are made where they are missing, those in ``up`` alone must be there. ``addresses`` are by
+    ``links`` and ``bridges`` are made where they are missing, those in ``up`` alone must be there. ``addresses`` are by
     device; ``sysctls`` are paths below /proc/sys/net with their values.
     """
 
@@ -131,6 +146,7 @@ class NetState:
     neighbours: frozenset[Neighbour] = frozenset()
     fdb: frozenset[FdbEntry] = frozenset()
     chains: frozenset[Chain] = frozenset()
+    bridges: frozenset[Bridge] = frozenset()
 
     def merged(self, other: NetState) -> NetState:
         """Both states in one. Raises MininetesError where they want different values of one sysctl."""
@@ -172,6 +188,7 @@ class Found:
     neighbours: frozenset[Neighbour] = frozenset()
     fdb: frozenset[FdbEntry] = frozenset()
     rules: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    bridges: frozenset[Bridge] = frozenset()
 
 
 def difference(desired: NetState, found: Found, previous: NetState = NetState()) -> list[Change]:
@@ -181,6 +198,7 @@ def difference(desired: NetState, found: Found, previous: NetState = NetState())
     changes += [Change("address", "add", f"{a} dev {d}") for d, a in desired.addresses - found.addresses]
     gone = (previous.addresses - desired.addresses) & found.addresses
     changes += [Change("address", "remove", f"{a} dev {d}") for d, a in gone]
+    changes += _of_kind("bridge", desired.bridges, found.bridges, previous.bridges, key="name", there=found.indexes)
     changes += _of_kind("link", desired.links, found.links, previous.links, key="name", there=found.indexes)
     changes += _of_kind("route", desired.routes, found.routes, previous.routes, key="destination")
     changes += _of_kind("neighbour", desired.neighbours, found.neighbours, previous.neighbours, key="address")
@@ -225,5 +243,16 @@ def _of_chains(
                 yield Change("rule", "add", f"{chain.table} {place} {rule}")
     wanted = {(chain.table, chain.name) for chain in desired}
     for chain in previous:
-        if (chain.table, chain.name) not in wanted and (chain.table, chain.name) in rules:
-            yield Change("chain", "remove", str(chain))
+        if (chain.table, chain.name) not in wanted:
+            if (chain.table, chain.name) in rules:
+                yield Change("chain", "remove", str(chain))
+            continue
+        for place, rule in jumps_gone(chain, desired):
+            if rule in rules.get((chain.table, place), ()):
+                yield Change("rule", "remove", f"{chain.table} {place} {rule}")
+
+
+def jumps_gone(chain: Chain, desired: Iterable[Chain]) -> list[tuple[str, str]]:
+    """The jumps of an earlier chain that no chain of its table has any more."""
+    kept = {jump for each in desired if each.table == chain.table for jump in each.jumps}
+    return [jump for jump in chain.jumps if jump not in kept]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mininetes.kernel.netstate import Chain
+from mininetes.kernel.netstate import Chain, jumps_gone
 from mininetes.kernel.processes import HERE, Namespaces, run
 
 Backend = Literal["nft", "legacy"]
@@ -38,7 +38,12 @@ class Iptables:
 
     def restore(self, text: str) -> None:
         """Have iptables-restore carry a text out, leaving all other chains alone. Blocks. Raises ProcessFailed."""
-        run(self._argv("restore", "--noflush"), namespaces=self.where, stdin=text)
+        run(self.restore_argv, namespaces=self.where, stdin=text)
+
+    @property
+    def restore_argv(self) -> list[str]:
+        """What `restore` runs."""
+        return self._argv("restore", "--noflush")
 
     def _argv(self, program: str | None, *arguments: str) -> list[str]:
         name = "-".join(word for word in ("iptables", self.backend, program) if word)
@@ -60,7 +65,12 @@ def restore_text(
             f"-A {where} {rule}" for where, rule in chain.jumps if rule not in found.get((chain.table, where), ())
         ]
     for chain in sorted(previous):
-        if (chain.table, chain.name) in wanted or (chain.table, chain.name) not in found:
+        if (chain.table, chain.name) in wanted:
+            lines = tables.setdefault(chain.table, [])
+            for where, rule in jumps_gone(chain, wanted.values()):
+                lines += [f"-D {where} {rule}" for each in found.get((chain.table, where), ()) if each == rule]
+            continue
+        if (chain.table, chain.name) not in found:
             continue
         lines = tables.setdefault(chain.table, [])
         for where, rule in chain.jumps:

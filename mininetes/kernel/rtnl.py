@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -297,26 +297,70 @@ def fdb(mac: str, remote: IPv4Address, index: int, *, delete: bool = False) -> R
     return _entry("fdb entry", mac, RTM_DELNEIGH if delete else RTM_NEWNEIGH, pack_fdb(mac, remote, index), delete)
 
 
-def add_vxlan(device: Vxlan, lower: int) -> Request:
-    """Make a VXLAN device (down) on the link with index ``lower``. Refused when the name is taken."""
+def add_macvlan(name: str, lower: int, mode: str, *, mac: str, mtu: int, netns_fd: int) -> Request:
+    """Make a macvlan (``mode``: bridge or private) on a link, straight in another namespace. Refused when taken."""
+    return _add_child("macvlan", name, lower, {"IFLA_MACVLAN_MODE": mode}, [("IFLA_ADDRESS", mac)], mtu, netns_fd)
+
+
+_IPVLAN_MODES = {"l2": 0, "l3": 1}
+
+
+def add_ipvlan(name: str, lower: int, mode: str, *, mtu: int, netns_fd: int) -> Request:
+    """Make an ipvlan (``mode``: l2 or l3) on a link, straight in another namespace; its MAC is the link's."""
+    return _add_child("ipvlan", name, lower, {"IFLA_IPVLAN_MODE": _IPVLAN_MODES[mode]}, [], mtu, netns_fd)
+
+
+def _add_child(
+    kind: str, name: str, lower: int, data: Mapping[str, Any], more: Sequence[Any], mtu: int, netns_fd: int
+) -> Request:
+    body = ifinfmsg()
+    info = {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", {"attrs": list(data.items())})]}
+    places = [("IFLA_IFNAME", name), ("IFLA_MTU", mtu), ("IFLA_LINK", lower), ("IFLA_NET_NS_FD", netns_fd)]
+    body["attrs"] = [*places, *more, ("IFLA_LINKINFO", info)]
+    return Request(f"add {kind} {name}", RTM_NEWLINK, _CREATE | _EXCL, body)
+
+
+def rename(index: int, name: str) -> Request:
+    """Give a link that is down another name. Refused when that is taken."""
+    body = ifinfmsg()
+    body["index"] = index
+    body["attrs"] = [("IFLA_IFNAME", name)]
+    return Request(f"rename link {index} to {name}", RTM_NEWLINK, 0, body)
+
+
+def tune_bridge(index: int, name: str, mac: str) -> Request:
+    """Give a bridge that is there its MAC."""
+    body = ifinfmsg()
+    body["index"] = index
+    body["attrs"] = [("IFLA_ADDRESS", mac)]
+    return Request(f"tune bridge {name}", RTM_NEWLINK, 0, body)
+
+
+def add_vxlan(device: Vxlan, lower: int, master: int = 0) -> Request:
+    """Make a VXLAN device (down) on the link with index ``lower``. Refused when the name is taken.
+
+    ``master``: the index of the bridge that it joins.
+    """
     data = [
         ("IFLA_VXLAN_ID", device.vni),
         ("IFLA_VXLAN_LINK", lower),
         ("IFLA_VXLAN_LOCAL", str(device.local)),
         ("IFLA_VXLAN_LEARNING", int(device.learning)),
         ("IFLA_VXLAN_PORT", device.port),
+        *([("IFLA_VXLAN_PROXY", 1)] if device.proxy else []),
     ]
     body = ifinfmsg()
     info = {"attrs": [("IFLA_INFO_KIND", "vxlan"), ("IFLA_INFO_DATA", {"attrs": data})]}
-    body["attrs"] = [*_tunables(device), ("IFLA_LINKINFO", info)]
+    joined = [("IFLA_MASTER", master)] if master else []
+    body["attrs"] = [*_tunables(device), *joined, ("IFLA_LINKINFO", info)]
     return Request(f"add vxlan {device.name}", RTM_NEWLINK, _CREATE | _EXCL, body)
 
 
-def tune_vxlan(device: Vxlan, index: int) -> Request:
-    """Give a VXLAN device that is there its MAC, MTU and queue length."""
+def tune_vxlan(device: Vxlan, index: int, master: int = 0) -> Request:
+    """Give a VXLAN device that is there its MAC, MTU, queue length and bridge (0: none)."""
     body = ifinfmsg()
     body["index"] = index
-    body["attrs"] = _tunables(device)[1:]
+    body["attrs"] = [*_tunables(device)[1:], ("IFLA_MASTER", master)]
     return Request(f"tune vxlan {device.name}", RTM_NEWLINK, 0, body)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from mininetes.kernel.netstate import FdbEntry, Hop, Neighbour, Route, Vxlan
+from mininetes.kernel.netstate import Bridge, FdbEntry, Hop, Neighbour, Route, Vxlan
 
 AF_BRIDGE = 7
 RTNH_F_ONLINK = 4
@@ -33,10 +33,10 @@ _NEIGHBOUR_ENTRY = struct.Struct("=BxxxiHBBHH4sHH6sxx")
 _FDB_ENTRY = struct.Struct("=BxxxiHBBHH6sxxHH4s")
 
 _KIND_MASK = 0x3FFF
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_TXQLEN, IFLA_LINKINFO = 1, 3, 4, 13, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_TXQLEN, IFLA_LINKINFO = 1, 3, 4, 10, 13, 18
 IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS = 29, 8
 _INFO_KIND, _INFO_DATA = 1, 2
-_VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 3, 4, 7, 15
+_VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 3, 4, 7, 11, 15
 _IFA_LOCAL = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH = 1, 4, 5, 9
 _NDA_DST, _NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
@@ -129,17 +129,21 @@ def ask_for_fdb(index: int) -> bytes:
 
 @dataclass(frozen=True)
 class Link:
-    """A link that was found; where it is a VXLAN device, also what it is, with its lower link's index."""
+    """A link that was found; of a VXLAN device also what it is, with the indexes of its lower link and its bridge."""
 
     index: int
     name: str
     up: bool
     vxlan: Vxlan | None = None
     lower: int = 0
+    master: int = 0
+    bridge: Bridge | None = None
 
     def vxlan_on(self, names: Mapping[int, str]) -> Vxlan | None:
-        """The VXLAN device that it is, with the name of its lower link; None when it is none."""
-        return replace(self.vxlan, device=names.get(self.lower, "")) if self.vxlan is not None else None
+        """The VXLAN device that it is, with the names of its lower link and its bridge; None when it is none."""
+        if self.vxlan is None:
+            return None
+        return replace(self.vxlan, device=names.get(self.lower, ""), master=names.get(self.master, ""))
 
 
 def unpack_link(body: bytes) -> Link:
@@ -148,7 +152,10 @@ def unpack_link(body: bytes) -> Link:
     found = attributes(body, _LINK.size)
     name = found[IFLA_IFNAME].rstrip(b"\0").decode()
     info = attributes(found.get(IFLA_LINKINFO, b""), 0)
-    if info.get(_INFO_KIND, b"").rstrip(b"\0") != b"vxlan":
+    kind = info.get(_INFO_KIND, b"").rstrip(b"\0")
+    if kind == b"bridge":
+        return Link(index, name, bool(flags & IFF_UP), bridge=Bridge(name, _mac(found.get(IFLA_ADDRESS, b""))))
+    if kind != b"vxlan":
         return Link(index, name, bool(flags & IFF_UP))
     data = attributes(info.get(_INFO_DATA, b""), 0)
     lower = _number(data.get(_VXLAN_LINK))
@@ -162,8 +169,9 @@ def unpack_link(body: bytes) -> Link:
         mtu=_number(found.get(IFLA_MTU)),
         learning=data.get(_VXLAN_LEARNING, b"\0") != b"\0",
         txqueuelen=_number(found.get(IFLA_TXQLEN)),
+        proxy=data.get(_VXLAN_PROXY, b"\0") != b"\0",
     )
-    return Link(index, name, bool(flags & IFF_UP), vxlan, lower)
+    return Link(index, name, bool(flags & IFF_UP), vxlan, lower, _number(found.get(IFLA_MASTER)))
 
 
 def _number(packed: bytes | None) -> int:

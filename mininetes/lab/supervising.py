@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -113,8 +114,12 @@ class Supervised:
                 setattr(self, name, -1)
 
     def start(self, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> Lab:
-        """Start the lab as this process's own: it ends with the block, or with the process."""
-        on_signal(signal.SIGTERM, signal.SIGHUP)
+        """Start the lab as this process's own: it ends with the block, or with the process.
+
+        In another thread than the main one, what signals do is left to that.
+        """
+        if threading.current_thread() is threading.main_thread():
+            on_signal(signal.SIGTERM, signal.SIGHUP)
         self._lab = Lab.start(
             self.name, self.entry, self.config, fds=self.fds, stdin=stdin, stdout=stdout, stderr=stderr
         )

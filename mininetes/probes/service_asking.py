@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ Reply = Literal["answered", "connected", "refused", "unreachable", "nothing"]
 
 _QUESTION = b"who?\n"
 _MOST = 4096
+_SILENCES = 3
 
 
 class Asking(NamedTuple):
@@ -77,6 +79,8 @@ async def ask_all(askings: Sequence[Asking], options: AskOptions) -> list[Heard]
     async def in_turn(asking: Asking, heard: Heard) -> None:
         for _ in range(asking.times):
             await once(asking, heard)
+            if heard.replies["nothing"] >= _SILENCES:
+                return  # one after the other, waiting for each would take minutes, and say no more
 
     heard = [Heard() for _ in askings]
     work = []
@@ -100,7 +104,9 @@ async def _ask(asking: Asking, timeout_s: float) -> tuple[Reply, Answer | None]:
         try:
             await asyncio.wait_for(loop.sock_connect(sock, (asking.address, asking.port)), timeout_s)
             connected = kind == socket.SOCK_STREAM
-            await loop.sock_sendall(sock, _QUESTION)
+            with contextlib.suppress(PermissionError):
+                # the sender's own packet filter has dropped it, or refused it, of which the socket hears next
+                await loop.sock_sendall(sock, _QUESTION)
             said = await asyncio.wait_for(loop.sock_recv(sock, _MOST), timeout_s)
         except ConnectionRefusedError:
             return "refused", None

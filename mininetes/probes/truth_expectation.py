@@ -72,7 +72,7 @@ def expect(view: NodeView, traffic: PortTraffic, mode: Mode, asker: Asker, to: A
         return _by_userspace(traffic, asker, to)
     said = _by_rules(view, traffic, asker, to)
     change = _DIFFERENCES.get(mode)
-    return change(traffic, asker, to, said) if change is not None else said
+    return change(view, traffic, asker, to, said) if change is not None else said
 
 
 def _by_rules(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKind) -> Expected:
@@ -87,7 +87,7 @@ def _by_rules(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKin
         return _serve(traffic, chosen, masquerade=masquerade, why=why)
     if to == "localhost" and not view.localhost_node_ports:
         return Expected(Outcome.NOMATCH, why="localhostNodePorts is off")
-    if to == "load balancer" and port.source_ranges and traffic.anywhere and not _in_ranges(view, traffic, asker):
+    if _is_fenced_off(view, traffic, asker, to):
         return Expected(Outcome.DROP, why="not in loadBalancerSourceRanges")
     if not traffic.anywhere and asker.own and to in ("external IP", "load balancer"):
         return Expected(Outcome.NOMATCH, why="filter OUTPUT does not look at external addresses")
@@ -127,12 +127,16 @@ def _is_local(view: NodeView, asker: Asker) -> bool:
     return asker.pod and asker.here
 
 
-def _in_ranges(view: NodeView, traffic: PortTraffic, asker: Asker) -> bool:
+def _is_fenced_off(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKind) -> bool:
+    """Whether loadBalancerSourceRanges keep that client out."""
     port = traffic.port
-    return port.allows(asker.address) or (asker.address in port.load_balancer_ips and port.allows(view.address))
+    if to != "load balancer" or not port.source_ranges or not traffic.anywhere:
+        return False
+    own = asker.address in port.load_balancer_ips and port.allows(view.address)
+    return not (port.allows(asker.address) or own)
 
 
-def _in_nftables(traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expected) -> Expected:
+def _in_nftables(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expected) -> Expected:
     if to == "localhost":
         return Expected(Outcome.NOMATCH, differs="nftables has no node ports on localhost")
     if said.outcome is Outcome.NOMATCH and not traffic.anywhere and asker.own:
@@ -144,18 +148,39 @@ def _in_nftables(traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expe
     return said
 
 
-def _in_ipvs(traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expected) -> Expected:
+def _in_ipvs(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expected) -> Expected:
     if to == "localhost":
         return Expected(Outcome.NOMATCH, differs="ipvs has no node ports on localhost")
     if to == "cluster IP" and said.outcome is Outcome.DROP:
+        if traffic.cluster:  # which the service has for its outside
+            masquerade = view.masquerade_all or (bool(view.local_traffic.by) and not _is_local(view, asker))
+            fallen_back = _serve(traffic, traffic.cluster, masquerade=masquerade, why="policy Local: none is here")
+            return replace(fallen_back, differs=_FALLS_BACK)
         differs = "ipvs refuses where its virtual server is empty, instead of dropping"
         return Expected(Outcome.REJECT, why=said.why, differs=differs)
     if not traffic.anywhere and said.outcome is not Outcome.REJECT:
         return Expected(Outcome.REJECT, why="no endpoint anywhere", differs="ipvs has all addresses on the node itself")
-    return said
+    if to == "cluster IP" or said.outcome is not Outcome.DNAT or not traffic.port.external_local:
+        return said
+    return _local_in_ipvs(traffic, asker, to, said)
 
 
-_Change = Callable[[PortTraffic, Asker, AddressKind, Expected], Expected]
+_FALLS_BACK = "ipvs takes other nodes' endpoints under policy Local where none is on the node"
+
+
+def _local_in_ipvs(traffic: PortTraffic, asker: Asker, to: AddressKind, said: Expected) -> Expected:
+    """External policy Local, and somebody is served: the virtual server has the node's endpoints, for pods too."""
+    if not traffic.local and asker.own and to != "node port":
+        # what the node sends to an address of its own has that address as its source, which every node has
+        differs = "ipvs has the address on every node, so that replies of other nodes' endpoints do not find back"
+        return Expected(Outcome.DROP, why="policy Local, and no endpoint on this node", differs=differs)
+    served = _serve(traffic, traffic.local or traffic.cluster, masquerade=said.masquerade, why=said.why)
+    if served.endpoints == said.endpoints:
+        return said
+    return replace(served, differs="ipvs has one virtual server for all: pods and the node get its own endpoints alone")
+
+
+_Change = Callable[[NodeView, PortTraffic, Asker, AddressKind, Expected], Expected]
 _DIFFERENCES: dict[str, _Change] = {"nftables": _in_nftables, "ipvs": _in_ipvs}
 
 

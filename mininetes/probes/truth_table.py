@@ -1,9 +1,13 @@
-"""The truth table: what must happen to who asks a service, beside what did happen, in one mode or several."""
+"""The truth table: what must happen to who asks a service, beside what did happen, for one proxy or several.
+
+A subject is what was measured: kube-proxy in a mode (its name), or an outside program (as its command line has it).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 from xml.etree import ElementTree as Xml
 
@@ -26,9 +30,11 @@ _SHOWN = {"refused": "REJECT", "nothing": "DROP", "connected": "CLOSED", "unreac
 class Line:
     """One row as measured. Plain values: ``Line(**row)`` undoes ``asdict``.
 
-    ``wrong`` says what did not hold, or "". ``differs`` says why this mode does it otherwise than iptables.
+    ``mode`` is the one whose behaviour is expected of the subject. ``wrong`` says what did not hold, or "";
+    ``known`` why that was to be, when it was declared. ``differs`` says why this mode does it otherwise than iptables.
     """
 
+    subject: str
     mode: str
     service: str
     protocol: str
@@ -43,26 +49,49 @@ class Line:
     measured: str
     wrong: str
     differs: str = ""
+    known: str = ""
 
     @property
     def holds(self) -> bool:
-        """Whether what must happen happened."""
-        return not self.wrong
+        """Whether what must happen happened, or something else that was declared."""
+        return not self.wrong or bool(self.known)
 
     @property
     def question(self) -> tuple[str, ...]:
-        """What is asked, the same in every mode."""
-        return (self.service, self.protocol, self.source, self.who, self.to, self.at, self.address, str(self.port))
+        """What is asked, the same of every subject; services of packet flows have another cluster IP each time."""
+        address = "" if self.to == "cluster IP" else self.address
+        return (self.service, self.protocol, self.source, self.who, self.to, self.at, address, str(self.port))
 
     def __str__(self) -> str:
         of = f" of {self.at}" if self.at else ""
         where = f"{self.to}{of} {self.address}:{self.port}/{self.protocol}"
-        return f"{self.mode}: {self.service}: {self.source} ({self.who}) -> {where}: {self.wrong or self.measured}"
+        return f"{self.subject}: {self.service}: {self.source} ({self.who}) -> {where}: {self.wrong or self.measured}"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A difference that is declared: subjects and rows by patterns as of a shell, and why it is to be.
+
+    ``service`` is ``namespace/name:port``, ``source`` as the table has it. Rows that hold are not touched.
+    """
+
+    reason: str
+    subject: str = "*"
+    service: str = "*"
+    source: str = "*"
+    who: str = "*"
+    to: str = "*"
+
+    def covers(self, line: Line) -> bool:
+        """Whether this row is among those."""
+        patterns = (self.subject, self.service, self.source, self.who, self.to)
+        values = (line.subject, line.service, line.source, line.who, line.to)
+        return all(fnmatchcase(value, pattern) for value, pattern in zip(values, patterns, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What modes do otherwise with one question: measured by mode, and the declared reason ("" is a failure)."""
+    """What subjects do otherwise with one question: measured by subject, and the declared reason ("": a failure)."""
 
     question: tuple[str, ...]
     measured: Mapping[str, str]
@@ -70,7 +99,7 @@ class Difference:
 
     def __str__(self) -> str:
         service, protocol, source, _, to, at, *_ = self.question
-        seen = "; ".join(f"{mode}: {text}" for mode, text in self.measured.items())
+        seen = "; ".join(f"{subject}: {text}" for subject, text in self.measured.items())
         of = f" of {at}" if at else ""
         return f"{service}/{protocol}: {source} -> {to}{of}: {seen}: {self.reason or 'NOT DECLARED'}"
 
@@ -89,9 +118,10 @@ class TruthTable:
         return cls(tuple(Line(**row) for row in rows), tuple(said["skipped"]))
 
     def as_json(self) -> dict[str, Any]:
-        """Rows, differences between modes and what was left out, as plain JSON."""
+        """Rows, differences between subjects and what was left out, as plain JSON."""
         return {
             "holds": self.holds,
+            "subjects": list(self.subjects),
             "lines": [{**asdict(line), "holds": line.holds} for line in self.lines],
             "differences": [{**asdict(each), "declared": bool(each.reason)} for each in self.differences],
             "skipped": list(self.skipped),
@@ -99,52 +129,84 @@ class TruthTable:
 
     @property
     def wrong(self) -> tuple[Line, ...]:
-        """The rows in which something else happened."""
+        """The rows in which something else happened that is not declared."""
         return tuple(line for line in self.lines if not line.holds)
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """What the modes of this table do otherwise than each other."""
+        """What the subjects of this table do otherwise than each other. What is wrong declares nothing."""
         groups: dict[tuple[str, ...], list[Line]] = {}
         for line in self.lines:
             groups.setdefault(line.question, []).append(line)
         found = []
         for question, lines in groups.items():
             if len({line.measured for line in lines}) > 1:
-                reasons = "; ".join(dict.fromkeys(line.differs for line in lines if line.differs))
-                found.append(Difference(question, {line.mode: line.measured for line in lines}, reasons))
+                reasons = dict.fromkeys(line.known if line.wrong else line.differs for line in lines)
+                reason = "" if any(not line.holds for line in lines) else "; ".join(filter(None, reasons))
+                found.append(Difference(question, {line.subject: line.measured for line in lines}, reason))
         return tuple(found)
 
     @property
+    def subjects(self) -> tuple[str, ...]:
+        """What was measured, in that order."""
+        return tuple(dict.fromkeys(line.subject for line in self.lines))
+
+    def of(self, subject: str) -> TruthTable:
+        """The same rows as those of that subject."""
+        return replace(self, lines=tuple(replace(line, subject=subject) for line in self.lines))
+
+    def declared(self, known: Sequence[Known]) -> TruthTable:
+        """The same with what is known of wrong rows; the first that covers a row says why."""
+        lines = []
+        for line in self.lines:
+            why = next((each.reason for each in known if each.covers(line)), "") if line.wrong else ""
+            lines.append(replace(line, known=why) if why else line)
+        return replace(self, lines=tuple(lines))
+
+    @property
     def holds(self) -> bool:
-        """Whether every row is as it must be, and every difference between modes is a declared one."""
+        """Whether every row is as it must be, and every difference between subjects is a declared one."""
         return not self.wrong and all(each.reason for each in self.differences)
 
     def summary(self) -> str:
         """The result in one line."""
-        modes = ", ".join(dict.fromkeys(line.mode for line in self.lines)) or "no mode"
         services = len({line.service for line in self.lines})
-        head = f"{len(self.lines)} rows of {services} service ports in mode {modes}"
+        head = f"{len(self.lines)} rows of {services} service ports, {', '.join(self.subjects) or 'no proxy'}"
+        declared = sum(1 for line in self.lines if line.known)
+        but = f" but for {declared} known ones" if declared else ""
         if self.holds:
-            return f"{head}, all as they must be"
+            return f"{head}: all as they must be{but}"
         undeclared = sum(1 for each in self.differences if not each.reason)
-        more = f", {undeclared} undeclared differences between modes" if undeclared else ""
-        return f"{head}, {len(self.wrong)} not as they must be{more}"
+        more = f", {undeclared} undeclared differences between proxies" if undeclared else ""
+        return f"{head}: {len(self.wrong)} not as they must be{but}{more}"
 
     def junit(self) -> str:
-        """The rows as JUnit XML: a test suite for each mode, a test case for each row."""
+        """The rows as JUnit XML: a test suite for each subject, a test case for each row; one for the differences."""
         root = Xml.Element("testsuites", name="truth-table")
-        for mode in dict.fromkeys(line.mode for line in self.lines):
-            lines = [line for line in self.lines if line.mode == mode]
+        for subject in self.subjects:
+            lines = [line for line in self.lines if line.subject == subject]
             failures = str(sum(1 for line in lines if not line.holds))
-            suite = Xml.SubElement(root, "testsuite", name=mode, tests=str(len(lines)), failures=failures)
+            suite = Xml.SubElement(root, "testsuite", name=subject, tests=str(len(lines)), failures=failures)
             for line in lines:
                 of = f" of {line.at}" if line.at else ""
                 name = f"{line.source} ({line.who}) -> {line.to}{of} {line.address}:{line.port}/{line.protocol}"
-                case = Xml.SubElement(suite, "testcase", classname=f"{mode}.{line.service}", name=name)
-                if line.wrong:
+                case = Xml.SubElement(suite, "testcase", classname=f"{subject}.{line.service}", name=name)
+                if not line.holds:
                     Xml.SubElement(case, "failure", message=line.wrong).text = f"expected {line.expected}"
+        if len(self.subjects) > 1:
+            _differences_in_junit(root, self.differences)
         return Xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _differences_in_junit(root: Xml.Element, differences: Sequence[Difference]) -> None:
+    undeclared = str(sum(1 for each in differences if not each.reason))
+    suite = Xml.SubElement(root, "testsuite", name="differences", tests=str(len(differences)), failures=undeclared)
+    for each in differences:
+        service, _, source, who, to, at, *_ = each.question
+        name = f"{source} ({who}) -> {to}{f' of {at}' if at else ''}"
+        case = Xml.SubElement(suite, "testcase", classname=f"differences.{service}", name=name)
+        if not each.reason:
+            Xml.SubElement(case, "failure", message="not declared").text = str(each)
 
 
 async def measure(what: Questions, options: AskOptions | None = None) -> TruthTable:
@@ -153,11 +215,12 @@ async def measure(what: Questions, options: AskOptions | None = None) -> TruthTa
     if any(each.mode == "userspace" for each in what.asked):
         # its process passes over endpoints that are slow to accept, as they are when all is asked at once
         options = replace(options, at_once=min(options.at_once, _GENTLY))
-    heard = await ask_all([_asking(each, options) for each in what.asked], options)
+    heard = await ask_all([asking_of(each, options) for each in what.asked], options)
     return TruthTable(tuple(map(judge, what.asked, heard)), what.skipped)
 
 
-def _asking(question: Question, options: AskOptions) -> Asking:
+def asking_of(question: Question, options: AskOptions) -> Asking:
+    """How a question is asked."""
     served = [len(path.expected.endpoints) for path in question.paths if path.expected.outcome is Outcome.DNAT]
     times = max(served, default=0) * options.per_endpoint if question.told else min(_UNTOLD, max(served, default=0) * 4)
     sticky = any(path.expected.sticky for path in question.paths)
@@ -170,6 +233,7 @@ def judge(question: Question, heard: Heard) -> Line:
     found = [(_wrong(question, path, heard), path) for path in question.paths]
     wrong, path = next((each for each in found if not each[0]), found[0])
     return Line(
+        subject=question.mode,
         mode=question.mode,
         service=question.service,
         protocol=question.protocol,
@@ -247,6 +311,6 @@ def _listed(endpoints: Iterable[str]) -> str:
 
 
 def together(tables: Sequence[TruthTable]) -> TruthTable:
-    """Tables of several modes as one."""
+    """Tables of several subjects as one."""
     lines = tuple(line for table in tables for line in table.lines)
     return TruthTable(lines, tuple(dict.fromkeys(each for table in tables for each in table.skipped)))

@@ -74,6 +74,11 @@ class AgentTasks:
         seat = self._seats.get((node, name))
         return seat is not None and seat.alive
 
+    def is_working(self, node: str, name: str) -> bool:
+        """Whether it was started and not stopped: it may be waiting to be started anew after a failure."""
+        seat = self._seats.get((node, name))
+        return seat is not None and seat.task is not None
+
     def start(self, node: str, name: str) -> None:
         """Have an agent work. Does nothing when it does. Raises BadInput when there is none of that name."""
         seat = self._seat(node, name)

@@ -20,7 +20,7 @@ from mininetes.kernel.netstate import NetState
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import proxying
 from mininetes.testbed.fabric import Fabric, FabricNode, FabricPlan, FabricView, fabric_of
-from mininetes.testbed.fabric_defaults import with_fabric_defaults
+from mininetes.testbed.fabric_defaults import check_bridge, with_fabric_defaults
 from mininetes.testbed.fabric_exec import outside_fabric
 from mininetes.testbed.load_balancing import with_load_balancer_routes
 
@@ -67,6 +67,8 @@ class Blueprint:
         subnets = {each.name: each.pod_subnet for each in self.view.nodes}
         return {
             "POD_CIDR": str(subnets[node]),
+            "POD_FIRST": str(subnets[node][2]),
+            "POD_LAST": str(subnets[node][-2]),
             "POD_NETWORK": str(self.spec.network.pods),
             "POD_MTU": self.plan.pod_mtu,
             "NODE_NAME": node,
@@ -108,6 +110,7 @@ def draw(spec: ClusterSpec) -> Blueprint:
         fabric = fabric_of(found["fabric"].module(), spec.fabric.name, spec.fabric.parameters)
     plugins = installation.find_plugins(parts.folders("cni"))
     cni = installation.check(found["cni"].path, plugins)
+    check_bridge(spec, cni)
     pods = [
         PodPlan(f"{n.name}-{i}", n.name, spec.pods.port) for n in spec.nodes for i in range(1, spec.pods.per_node + 1)
     ]
@@ -190,4 +193,4 @@ def _view(spec: ClusterSpec, underlay: Underlay) -> FabricView:
                 if each.address is not None and each.address.network.overlaps(network):
                     place = f"underlay: {host.name}: ip"
                     raise BadInput(place, str(each.address), f"outside spec.network.{field} ({network})")
-    return FabricView(tuple(nodes), underlay, plan.pods)
+    return FabricView(tuple(nodes), underlay, plan.pods, underlay.mtu)

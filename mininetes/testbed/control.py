@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import select
@@ -17,9 +18,9 @@ from mininetes.probes.pacing import Pacing
 from mininetes.probes.ports import PortOptions
 from mininetes.probes.reachability import SweepOptions
 from mininetes.probes.service_asking import AskOptions
-from mininetes.testbed import measuring, ports, truth
+from mininetes.testbed import measuring, networks_control
 from mininetes.testbed.agent_tasks import AgentTasks
-from mininetes.testbed.flows import checked_flows
+from mininetes.testbed.blueprint import PodPlan
 from mininetes.testbed.membership import Membership
 from mininetes.testbed.testbed import Testbed
 
@@ -52,14 +53,22 @@ async def _latency(testbed: Testbed, request: Request) -> Answer:
 
 
 async def _ports(testbed: Testbed, request: Request) -> Answer:
+    from mininetes.testbed import ports  # noqa: PLC0415 - the control plane's libraries, which every lab would wait for
+
     report = await ports.measure(testbed, PortOptions(timeout_s=request["timeout_s"]))
     return {"rows": report.rows()}
 
 
 async def _truth_table(testbed: Testbed, request: Request) -> Answer:
+    from mininetes.testbed import truth  # noqa: PLC0415 - as above
+    from mininetes.testbed.flows import checked_flows  # noqa: PLC0415
+    from mininetes.testbed.proxying import ProxyProgram  # noqa: PLC0415
+
     options = AskOptions(request["connections"], request["timeout_s"])
     flows = checked_flows(request.get("flows", ()))
-    wanted = truth.Wanted(request["services"], truth.known_modes(request["modes"]), options, flows)
+    modes = truth.known_modes(request["modes"])
+    programs = [ProxyProgram(tuple(each["argv"]), each["title"]) for each in request.get("programs", ())]
+    wanted = truth.Wanted(request["services"], modes, programs, options, flows)
     return (await truth.truth_table(testbed, wanted)).as_json()
 
 
@@ -98,9 +107,17 @@ async def _node_rm(testbed: Testbed, request: Request) -> Answer:
     return {}
 
 
+async def _graph(testbed: Testbed, request: Request) -> Answer:
+    from mininetes.testbed import graph  # noqa: PLC0415 - few labs are drawn
+
+    pods = tuple(PodPlan(pod.title, pod.node, 0) for pod in testbed.pods())
+    return {"text": graph.FORMATS[request["format"]](dataclasses.replace(testbed.blueprint, pods=pods))}
+
+
 _OPERATIONS: dict[str, Callable[[Testbed, Request], Awaitable[Answer]]] = {
     "status": _status,
     "drift": _drift,
+    "graph": _graph,
     "agents": _agents,
     "agent": _agent,
     "reachability": _reachability,
@@ -109,6 +126,7 @@ _OPERATIONS: dict[str, Callable[[Testbed, Request], Awaitable[Answer]]] = {
     "truth-table": _truth_table,
     "node-add": _node_add,
     "node-rm": _node_rm,
+    **networks_control.OPERATIONS,
 }
 
 

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from typing import TypeVar
 
 from mininetes.agents import node_files
 from mininetes.agents.agent import Agent, Placement
@@ -22,9 +23,11 @@ from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.agents.controllers import ControllerManager
 from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.kubelet import Kubelet, PortServer, RunningPod
+from mininetes.agents.kubelet import PortServer, RunningPod
+from mininetes.agents.kubelet.kubelet import Kubelet
 from mininetes.agents.kubeproxy.agent import KubeProxy
 from mininetes.agents.kubeproxy.configuration import Mode
+from mininetes.agents.objects import SYSTEM
 from mininetes.agents.scheduler import Scheduler
 from mininetes.agents.shim.client import Shim
 from mininetes.apiserver.client import Client
@@ -44,9 +47,10 @@ from mininetes.testbed.node_leaving import delete_node, empty_node
 from mininetes.testbed.node_setup import cluster_facts, write_node_files, write_packet_filters
 from mininetes.testbed.proxy_seats import ProxySeats
 from mininetes.testbed.ready_made import create_pods
-from mininetes.testbed.system_objects import SYSTEM, system_objects
+from mininetes.testbed.system_objects import system_objects
 
 READY_WITHIN_S = 120.0
+_Made = TypeVar("_Made")
 
 
 class ControlPlane:
@@ -153,6 +157,15 @@ class ControlPlane:
             if isinstance(kubelet, Kubelet):
                 found += [pod for pod in kubelet.pods() if not pod.host_network]
         return found
+
+    async def blocking(self, work: Sequence[Callable[[], _Made]]) -> list[_Made]:
+        """Do what blocks, side by side, in threads that may enter namespaces; results in order."""
+        loop = asyncio.get_running_loop()
+        return list(await asyncio.gather(*(loop.run_in_executor(self._executor, each) for each in work)))
+
+    def agent_log(self, place: Placement, name: str) -> AgentLog:
+        """A log of that name, where a node has its agents' logs."""
+        return self._log(place, name)
 
     def _log(self, place: Placement, name: str) -> AgentLog:
         wanted = self.spec.logging

@@ -8,11 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import logging
-import os
 import socket
-import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -25,38 +22,12 @@ from mininetes.spec import ClusterSpec
 from mininetes.testbed import control
 from mininetes.testbed.blueprint import draw
 from mininetes.testbed.host_api import HostApi
+from mininetes.testbed.reporting import Reporter, start_logging
 from mininetes.testbed.testbed import Testbed
 
+__all__ = ["Reporter", "phase", "run_engine", "running", "serve"]
+
 log = logging.getLogger("mininetes")
-
-
-class Reporter:
-    """Tells the launcher what goes on: one JSON object a line, until `close`."""
-
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
-
-    def say(self, **event: Any) -> None:
-        """Send one event. A launcher that has gone is no error: it no longer listens."""
-        if self._fd is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._fd, json.dumps(event).encode() + b"\n")
-
-    def close(self) -> None:
-        """Nothing more will be said. May be called twice."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-
-def start_logging(fd: int | None) -> None:
-    """Send the log to the state folder's file (or stderr), one line an event, with the time in seconds."""
-    stream = os.fdopen(fd, "w", buffering=1) if fd is not None else sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(created).3f %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
 
 
 def phase(name: str) -> None:

@@ -10,14 +10,14 @@ from types import ModuleType
 from typing import Any
 
 from mininetes.addressing import mac_of
-from mininetes.cluster.underlay import ANYWHERE, Underlay
+from mininetes.cluster.underlay import ANYWHERE, LINK_MTU, Underlay
 from mininetes.errors import BadInput, MininetesError
 from mininetes.kernel.netstate import Hop, NetState
 
 _MOST_ROUTERS = 16
 
-UNDERLAY_MTU = 1500
-"""Of every link of the underlay."""
+UNDERLAY_MTU = LINK_MTU
+"""Of the underlay's links, where it says nothing else."""
 
 LEAST_POD_MTU = 576
 """What every host must be able to take (RFC 791)."""
@@ -129,6 +129,11 @@ class Fabric:
     def agent(self) -> str:
         """The program that a real node runs for it; empty when there is none, and somebody else writes its plan."""
         return str(getattr(self.module, "AGENT", ""))
+
+    @property
+    def is_weave(self) -> bool:
+        """Whether that program is the engine's own weave."""
+        return self.agent == "weave"
 
     def plan(self, view: FabricView) -> FabricPlan:
         """The plan for a view. Raises BadInput, also where parameters do not fit the view."""

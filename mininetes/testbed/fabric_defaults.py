@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from types import ModuleType
 
 from mininetes import parts
+from mininetes.agents.cni.configuration import NetworkConfiguration
 from mininetes.errors import BadInput
 from mininetes.spec import ClusterSpec
 
@@ -26,6 +27,18 @@ def with_fabric_defaults(spec: ClusterSpec) -> ClusterSpec:
     if conflist is not None and "cni" not in spec.model_fields_set:
         update["cni"] = str(conflist)
     return spec.model_copy(update=update) if update else spec
+
+
+def check_bridge(spec: ClusterSpec, configuration: NetworkConfiguration) -> None:
+    """Raises BadInput when the fabric carries what is on its own bridge, and the configuration puts pods elsewhere."""
+    if not spec.fabric.name:
+        return
+    bridge = getattr(parts.load("fabric", spec.fabric.name), "BRIDGE", None)
+    first = configuration.plugins[0]
+    if bridge is not None and first.get("bridge") != bridge:
+        right = f"a configuration whose plugin has the bridge {bridge!r}: fabric {spec.fabric.name} carries that alone"
+        found = first.get("bridge", f"a pod's link by {first['type']}")
+        raise BadInput(f"spec.cni: {spec.cni}: bridge", found, right)
 
 
 def _network(module: ModuleType, name: str) -> IPv4Network | None:

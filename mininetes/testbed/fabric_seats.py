@@ -17,7 +17,7 @@ from mininetes.spec import ClusterSpec
 from mininetes.testbed.agent_tasks import Maker, Runs
 from mininetes.testbed.fabric_agent import FabricAgent
 from mininetes.testbed.fabric_running import Hosts, RunningFabric
-from mininetes.testbed.weave_seats import WeaveSeats, is_weave
+from mininetes.testbed.weave_seats import WeaveSeats
 
 
 class FabricSeats:
@@ -28,7 +28,7 @@ class FabricSeats:
         self._fabric = fabric
         self._namespaces = namespaces
         self._executor = executor
-        self.weave = WeaveSeats(spec, fabric) if is_weave(fabric.fabric) else None
+        self.weave = WeaveSeats(spec, fabric) if fabric.fabric.is_weave else None
 
     def follow(self) -> None:
         """The API has all nodes: from now on the fabric follows them."""

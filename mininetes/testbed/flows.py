@@ -251,7 +251,11 @@ class _Player:
         source = self._source(stage)
         told = [ends[name] for name in said.get("endpoints", ())]
         expected = Expected(
-            Outcome(said["outcome"]), tuple(sorted(told)), said.get("masquerade", False), said.get("sticky", False)
+            Outcome(said["outcome"]),
+            tuple(sorted(told)),
+            said.get("masquerade", False),
+            said.get("sticky", False),
+            differs=f"the flow has it so in mode {scene.mode}" if scene.mode in flow.get("in_mode", {}) else "",
         )
         node = scene.addresses[stage.here]
         unchanged = frozenset({source.address}) if "masquerade" in said else node | {source.address}

@@ -9,7 +9,7 @@ import select
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mininetes.agents.agent import Placement
 from mininetes.agents.cni import installation
@@ -20,8 +20,10 @@ from mininetes.lab.engine_side import InitSocket
 from mininetes.lab.filesystem import remove_node
 from mininetes.testbed.blueprint import Blueprint
 from mininetes.testbed.blueprint_changes import Joining, with_node, without_node
-from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.fabric_running import RunningFabric
+
+if TYPE_CHECKING:
+    from mininetes.testbed.control_plane import ControlPlane
 
 log = logging.getLogger("mininetes")
 
@@ -44,6 +46,9 @@ class Changing(Protocol):
 
     async def clear_out(self, node: str) -> None:
         """Without a control plane: end what runs on a node, and its pods."""
+
+    async def leave_networks(self, node: str) -> None:
+        """End what a node has of container networks."""
 
     def note_hosts(self) -> None:
         """Write down who is there, for all nodes and for those who attach to the cluster. Blocks."""
@@ -119,6 +124,7 @@ class Membership:
             await self._take_out(name, self._net.holders.get(name, 0), without_node(self._cluster.blueprint, name))
 
     async def _take_out(self, name: str, holder: int, after: Blueprint) -> None:
+        await self._cluster.leave_networks(name)
         plane = self._cluster.control_plane
         if plane is None:
             await self._cluster.clear_out(name)

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 from mininetes.agents.controllers import ControllerSettings
-from mininetes.agents.dns import DnsServer
 from mininetes.agents.dns.manifests import dns_address
+from mininetes.agents.dns.server import DnsServer
 from mininetes.agents.kubelet import BuiltInHandle, KubeletOptions, StaticPod
 from mininetes.agents.kubeproxy.agent import KubeProxy
 from mininetes.apiserver.client import Client

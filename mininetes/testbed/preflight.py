@@ -14,7 +14,8 @@ from mininetes.kernel.feature_table import PROGRAMS
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import proxying
 from mininetes.testbed.blueprint import Blueprint, draw
-from mininetes.testbed.weave_seats import is_weave
+from mininetes.testbed.networks import NEEDED, ground_of
+from mininetes.testbed.networks_catalogue import declared
 
 
 def checked(spec: ClusterSpec) -> Blueprint:
@@ -29,8 +30,12 @@ def checked(spec: ClusterSpec) -> Blueprint:
         features.require(["netem"])
     if any(cable.shape.bw is not None for cable in blueprint.underlay.cables):
         features.require(["htb"])
-    if any(state.links for state in blueprint.states.values()) or is_weave(blueprint.fabric):
+    if any(state.links for state in blueprint.states.values()) or blueprint.fabric.is_weave:
         features.require(["vxlan"])
+    networks = declared(spec.networks, spec.containers, ground_of(blueprint))
+    needed = {NEEDED[each.driver] for each in networks.networks if each.driver in NEEDED}
+    if needed:
+        features.require(needed)
     return blueprint
 
 

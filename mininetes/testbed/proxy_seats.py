@@ -32,6 +32,8 @@ class ProxySeats:
         self.name = spec.proxy.title
         self.mode: Mode = proxying.proxy_mode(spec)
         """The mode that kube-proxies are made with from now on; means nothing with an outside program."""
+        self.in_use = asyncio.Lock()
+        """Held by whoever has other proxies work for a while."""
 
     @property
     def is_outside(self) -> bool:
@@ -55,10 +57,14 @@ class ProxySeats:
             executor=self._executor,
         )
 
+    def program(self, place: Placement, log: AgentLog, argv: Sequence[str]) -> OutsideProgram:
+        """An outside program for a node, with the kubeconfig that kube-proxy would have."""
+        environment = {"KUBECONFIG": PROXY_KUBECONFIG}
+        return OutsideProgram(place, log, argv, executor=self._executor, environment=environment)
+
     def program_maker(self, place: Placement, log: AgentLog) -> Maker:
         """What makes the outside program of a node; its kubeconfig is the one that kube-proxy would have."""
-        environment = {"KUBECONFIG": PROXY_KUBECONFIG}
-        program = OutsideProgram(place, log, self._spec.proxy.exec, executor=self._executor, environment=environment)
+        program = self.program(place, log, self._spec.proxy.exec)
 
         @contextlib.asynccontextmanager
         async def made() -> AsyncIterator[Runs]:
@@ -103,6 +109,26 @@ class ProxySeats:
                 return False
             await asyncio.sleep(_LOOK_S)
         return True
+
+    @contextlib.asynccontextmanager
+    async def away(self, nodes: Iterable[str], *, within_s: float) -> AsyncIterator[None]:
+        """Without the nodes' proxies for as long as the block runs; their rules stay where they are.
+
+        Those that worked are started anew afterwards, and their rules are in force again. Raises MininetesError
+        when they are not in time.
+        """
+        worked = [node for node in nodes if self._tasks.is_working(node, self.name)]
+        before = {node: self._tasks.agent(node, self.name) for node in worked}
+        try:
+            for node in worked:
+                await self._tasks.stop(node, self.name)
+            yield
+        finally:
+            for node in worked:
+                self._tasks.start(node, self.name)
+            while any(self._tasks.agent(node, self.name) is before[node] for node in worked) and not self.is_outside:
+                await asyncio.sleep(_LOOK_S)
+            await self.synced(worked, within_s=within_s)
 
     async def switch(self, mode: Mode, nodes: Iterable[str], *, within_s: float) -> None:
         """Start every node's kube-proxy anew in another mode; returns when its rules are in force.

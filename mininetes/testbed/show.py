@@ -19,7 +19,6 @@ from rich.text import Text
 from mininetes.kernel.features import FeatureVerdict
 from mininetes.lab import state as lab_state
 from mininetes.probes.matrix import ReachabilityMatrix
-from mininetes.testbed.blueprint import Blueprint
 
 _PIPED_WIDTH = None if sys.stdout.isatty() else 200
 console = Console(highlight=False, soft_wrap=True, width=_PIPED_WIDTH)
@@ -160,46 +159,6 @@ def status(facts: Mapping[str, Any]) -> None:
             console.print(f"drift on {host}: needs: {change}", style="red")
 
 
-def blueprint(drawn: Blueprint, output: str) -> None:
-    """What `up --dry-run` says: everything that would be done to the kernel."""
-    listing: list[dict[str, Any]] = []
-    for name, host in drawn.underlay.hosts.items():
-        state = host.state().merged(drawn.states[name]) if name in drawn.states else host.state()
-        listing.append(
-            {
-                "host": name,
-                "role": host.role,
-                "addresses": [f"{address} dev {device}" for device, address in sorted(state.addresses)],
-                "routes": [str(route) for route in sorted(state.routes)],
-                "sysctls": dict(sorted(state.sysctls.items())),
-                "pods": [pod.name for pod in drawn.pods if pod.node == name],
-            }
-        )
-    cables = [[f"{end.owner}:{end.device}" for end in cable.ends] for cable in drawn.underlay.cables]
-    if output == "json":
-        whole = {
-            "switches": list(drawn.underlay.switches),
-            "links": cables,
-            "hosts": listing,
-            "cni": drawn.cni.to_json(),
-        }
-        click.echo(json.dumps(whole, indent=2))
-        return
-    for switch in drawn.underlay.switches:
-        click.echo(f"bridge {switch}")
-    for first, second in cables:
-        click.echo(f"link {first} - {second}")
-    for each in listing:
-        click.echo(f"host {each['host']} ({each['role']})")
-        for kind in ("addresses", "routes"):
-            for line in each[kind]:
-                click.echo(f"  {'ip address add' if kind == 'addresses' else 'ip route replace'} {line}")
-        for key, value in each["sysctls"].items():
-            click.echo(f"  sysctl net.{key.replace('/', '.')}={value}")
-        for pod in each["pods"]:
-            click.echo(f"  pod {pod}: network namespace, CNI ADD by {', '.join(drawn.cni.types)}")
-
-
 def matrix(measured: ReachabilityMatrix, title: str = "Who reaches whom") -> None:
     """A reachability matrix, its summary, and every mismatch by name."""
     console.print(measured.table(title))
@@ -210,13 +169,15 @@ def matrix(measured: ReachabilityMatrix, title: str = "Who reaches whom") -> Non
         console.print(f"  and {len(measured.mismatches) - MOST_MISMATCHES} more: -o json lists them all")
 
 
-def results(folder: Path, figures: Sequence[Path], seconds: float) -> None:
-    """Where a run's results are, and how to look around next."""
+def results(folder: Path, figures: Sequence[Path], seconds: float, *, several: bool = False) -> None:
+    """Where a run's results are, and how to look around next; not the latter after ``several`` runs."""
     console.print(f"\n[bold]Results[/bold] of {seconds:.1f} s in {folder}/")
     console.print("  rows.jsonl      every measured value, one a line")
     console.print("  context.json    what it ran on")
     for path in figures:
         console.print(f"  {path.name:<15} {path.with_suffix('.svg').name}")
+    if several:
+        return
     console.print("\nThe lab is gone. To look around in one that stays:")
     for command, meaning in (
         ("up", "three nodes, four pods each"),

@@ -18,30 +18,32 @@ def _what(line: Line) -> str:
 def table(measured: TruthTable) -> Table:
     """One line for each row; those that are not as they must be are red."""
     listing = show.table(
-        "What a service does for whom", "mode", "service", "from", "to", "address", "must happen", "verdict"
+        "What a service does for whom", "proxy", "service", "from", "to", "address", "must happen", "verdict"
     )
     for line in measured.lines:
         cells = (
-            line.mode,
+            line.subject,
             line.service,
             line.source if line.who in ("node", "outside") else f"{line.source} ({line.who})",
             _what(line),
             f"{line.address}:{line.port}/{line.protocol}",
             line.expected,
-            "it does" if line.holds else f"NO: {line.wrong}",
+            "it does" if not line.wrong else f"known: {line.known}" if line.known else f"NO: {line.wrong}",
         )
         listing.add_row(*(Text(cell) for cell in cells), style=None if line.holds else "bold red")
     return listing
 
 
 def report(measured: TruthTable, *, everything: bool = True) -> None:
-    """The table (or its wrong rows alone), where modes differ, what was not asked, and the summary."""
+    """The table (or its wrong rows alone), where proxies differ, what was not asked, and the summary."""
     shown = measured if everything else TruthTable(measured.wrong)
     if shown.lines:
         show.console.print(table(shown))
-    modes = len({line.mode for line in measured.lines})
-    if modes > 1:
-        _list("Where modes differ", [str(each) for each in measured.differences], MOST_NAMED if everything else 0)
+    if len(measured.subjects) > 1:
+        undeclared = [str(each) for each in measured.differences if not each.reason]
+        declared = [str(each) for each in measured.differences if each.reason]
+        _list("Where proxies differ, undeclared", undeclared, len(undeclared))
+        _list("Where proxies differ", declared, MOST_NAMED if everything else 0)
     _list("Not asked", list(measured.skipped), MOST_NAMED)
     show.console.print(measured.summary(), style=None if measured.holds else "bold red")
 

@@ -12,10 +12,10 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from mininetes.agents.dns import dns_manifests
+from mininetes.agents.dns.manifests import dns_manifests
 from mininetes.agents.kubeproxy.agent import KubeProxy
+from mininetes.agents.objects import SYSTEM
 
-SYSTEM = "kube-system"
 PROXY_LABELS = {"k8s-app": KubeProxy.name}
 PODS_FROM_KUBELET = {"mininetes.io/pods-from": "kubelet"}
 """Tells the DaemonSet controller to count pods and to make none."""

@@ -8,12 +8,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mininetes.agents.agent import Placement
 from mininetes.agents.cni import installation
 from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.agents.kubelet import RunningPod
+from mininetes.agents.objects import SYSTEM
 from mininetes.cluster.net import ClusterNet
 from mininetes.cluster.underlay import GATEWAY
 from mininetes.errors import MininetesError
@@ -30,14 +31,16 @@ from mininetes.testbed import neighbours, pods
 from mininetes.testbed.agent_tasks import AgentTasks
 from mininetes.testbed.blueprint import Blueprint
 from mininetes.testbed.blueprint_changes import Joining
-from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.expectation import Basis
 from mininetes.testbed.fabric_running import RunningFabric
 from mininetes.testbed.host_api import HostApi
 from mininetes.testbed.membership import Membership
+from mininetes.testbed.networks_running import Networks
 from mininetes.testbed.responder_ports import ResponderPorts
-from mininetes.testbed.system_objects import SYSTEM
-from mininetes.testbed.weave_seats import WeaveSeats, is_weave
+
+if TYPE_CHECKING:
+    from mininetes.testbed.control_plane import ControlPlane
+    from mininetes.testbed.weave_seats import WeaveSeats
 
 log = logging.getLogger("mininetes")
 
@@ -73,6 +76,7 @@ class Testbed:
         self.control_plane: ControlPlane | None = None
         self.membership: Membership | None = None
         """Adds nodes and takes them away, once the cluster is up."""
+        self.networks: Networks | None = None
         self._first = blueprint.spec
         self._tasks = AgentTasks()
         self._weave: WeaveSeats | None = None
@@ -108,6 +112,9 @@ class Testbed:
         await loop.run_in_executor(self._workers, self._apply_fabric)
         self._responder = await Responder.start()
         if self.spec.masters:
+            # its libraries take half a second, for which a lab without it need not wait
+            from mininetes.testbed.control_plane import ControlPlane  # noqa: PLC0415
+
             self.control_plane = ControlPlane(
                 self.blueprint,
                 self.places(),
@@ -126,6 +133,10 @@ class Testbed:
         self.membership = Membership(
             self, self._init, self._network(), self._running_fabric(), self._runtimes, self._workers
         )
+        self.networks = Networks(self, self._network(), ResponderPorts(self._responder), self._workers)
+        if self.spec.networks or self.spec.containers:
+            progress("container networks")
+            await self.networks.bring_up(self.spec.networks, self.spec.containers)
         self.ready_s = time.monotonic() - start
         log.info("ready after %.2f s", self.ready_s)
 
@@ -179,6 +190,17 @@ class Testbed:
         if self._weave is not None:
             self._weave.left(self._tasks, node)
 
+    def container_networks(self) -> Networks:
+        """The container networks of the nodes. Raises MininetesError before the cluster is up."""
+        if self.networks is None:
+            raise MininetesError("the cluster is still coming up")
+        return self.networks
+
+    async def leave_networks(self, node: str) -> None:
+        """End what a node that leaves has of container networks."""
+        if self.networks is not None:
+            await self.networks.forget_node(node)
+
     def _network(self) -> ClusterNet:
         if self.net is None:
             raise MininetesError("the cluster is not up")
@@ -207,7 +229,9 @@ class Testbed:
 
     async def _start_agents_alone(self) -> None:
         """Of the agents, those that need no control plane."""
-        if is_weave(self.blueprint.fabric):
+        if self.blueprint.fabric.is_weave:
+            from mininetes.testbed.weave_seats import WeaveSeats  # noqa: PLC0415 - with libraries that few labs need
+
             seats = self._weave = WeaveSeats(self.spec, self._running_fabric())
             seats.add_alone(self._tasks, self.places().values())
             self._tasks.start_all()

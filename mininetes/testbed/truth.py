@@ -1,4 +1,7 @@
-"""The truth table of a running lab: its services and nodes as the API and the kernel have them, asked in each mode."""
+"""The truth table of a running lab: its services and nodes as the API and the kernel have them.
+
+Asked with kube-proxy in each mode, and with outside programs in its place.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,17 @@ from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
 from mininetes.errors import BadInput
 from mininetes.kernel import applier
 from mininetes.kernel.netstate import Route
-from mininetes.probes.service_asking import AskOptions
+from mininetes.probes.service_asking import AskOptions, ask_all
+from mininetes.probes.truth_expectation import Outcome
 from mininetes.probes.truth_questions import Questions, Scene, questions
-from mininetes.probes.truth_table import TruthTable, measure, together
+from mininetes.probes.truth_table import TruthTable, asking_of, measure, together
 from mininetes.testbed import proxying
-from mininetes.testbed.control_plane import ControlPlane
+from mininetes.testbed.control_plane import READY_WITHIN_S, ControlPlane
 from mininetes.testbed.credentials import ADMIN
 from mininetes.testbed.expectation import MOST_HOPS
 from mininetes.testbed.flows import Flow, play
+from mininetes.testbed.proxy_trial import Trial, tried
+from mininetes.testbed.proxying import ProxyProgram
 
 if TYPE_CHECKING:
     from mininetes.testbed.testbed import Testbed
@@ -36,10 +42,14 @@ _LISTS = ("services", "endpointslices.discovery.k8s.io", "nodes", "pods")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to measure: services by ``name`` or ``namespace/name`` (none: all), in which modes (none: the lab's own)."""
+    """What to measure: services by ``name`` or ``namespace/name`` (none: all), in which modes, with which programs.
+
+    Without a mode and a program it is the lab's own proxy.
+    """
 
     services: Sequence[str] = ()
     modes: Sequence[Mode] = ()
+    programs: Sequence[ProxyProgram] = ()
     options: AskOptions = field(default_factory=AskOptions)
     flows: Sequence[Flow] = ()
     """Packet flows to play instead of asking the services that there are."""
@@ -56,26 +66,73 @@ def known_modes(names: Iterable[str]) -> list[Mode]:
 
 
 async def truth_table(testbed: Testbed, wanted: Wanted) -> TruthTable:
-    """Ask the services of a running lab, in each mode in turn; the lab has its own mode again afterwards.
+    """Ask the services of a running lab, in each mode in turn, then with each program in kube-proxy's place.
 
-    Raises BadInput for a lab without a control plane, an unknown service, or modes where the proxy is an
-    outside program; MininetesError or ApiError when the API does not answer.
+    The lab has its own proxies again afterwards. Raises BadInput for a lab without a control plane, an unknown
+    service, or modes where the proxy is an outside program; MininetesError or ApiError when the API does not answer,
+    or a program ends.
     """
     plane = testbed.control_plane
     if plane is None:
         raise BadInput("spec.controlPlane.store", testbed.spec.control_plane.store, "memory or etcd, to have services")
-    own = plane.proxy_seats.mode
-    tables = []
+    async with plane.proxy_seats.in_use:
+        tables = await _with_kube_proxy(testbed, plane, wanted) if wanted.modes or not wanted.programs else []
+        if wanted.programs:
+            tables += await _with_programs(testbed, plane, wanted)
+    return together(tables)
+
+
+async def _with_kube_proxy(testbed: Testbed, plane: ControlPlane, wanted: Wanted) -> list[TruthTable]:
+    seats = plane.proxy_seats
+    if seats.is_outside and not wanted.modes:
+        mode = proxying.program_mode(testbed.spec.proxy.exec, next(iter(plane.places)))
+        table = await _measured(testbed, plane, await _scene(testbed, plane, mode), wanted)
+        return [table.of(seats.title)]
+    own, tables = seats.mode, []
     try:
         for mode in wanted.modes or [own]:
             if mode != own or wanted.modes:
                 await plane.switch_proxies(mode)
-            scene = await _scene(testbed, plane, mode)
-            tables.append(await _measured(testbed, plane, scene, wanted))
+            tables.append(await _measured(testbed, plane, await _scene(testbed, plane, mode), wanted))
     finally:
-        if plane.proxy_seats.mode != own:
+        if seats.mode != own:
             await plane.switch_proxies(own)
-    return together(tables)
+    return tables
+
+
+async def _with_programs(testbed: Testbed, plane: ControlPlane, wanted: Wanted) -> list[TruthTable]:
+    tables = []
+    async with plane.proxy_seats.away(plane.places, within_s=READY_WITHIN_S):
+        for number, program in enumerate(wanted.programs, start=1):
+            async with tried(plane, program, number) as trial:
+                measured = await trial.during(_with_program(testbed, plane, wanted, trial))
+            tables.append(measured.of(program.title))
+    return tables
+
+
+async def _with_program(testbed: Testbed, plane: ControlPlane, wanted: Wanted, trial: Trial) -> TruthTable:
+    mode = proxying.program_mode(trial.program.argv, next(iter(plane.places)))
+    scene = await _scene(testbed, plane, mode)
+    await trial.settle(lambda: _mute_nodes(scene))
+    scene = await _scene(testbed, plane, mode)  # with the addresses that the program gave the nodes
+    return await _measured(testbed, plane, scene, wanted)
+
+
+async def _mute_nodes(scene: Scene) -> set[str]:
+    """The nodes that get no answer at the cluster IP of a service which must answer them."""
+    asked = [
+        each
+        for each in questions(scene).asked
+        if each.source.kind == "node"
+        and each.to == "cluster IP"
+        and all(path.expected.outcome is Outcome.DNAT for path in each.paths)
+    ]
+    options = AskOptions(timeout_s=0.5)
+    heard = await ask_all([asking_of(each, options)._replace(times=1, patience=1) for each in asked], options)
+    return {each.source.node for each, said in zip(asked, heard, strict=True) if not set(said.replies) & _ANSWERS}
+
+
+_ANSWERS = {"answered", "connected"}
 
 
 async def _measured(testbed: Testbed, plane: ControlPlane, scene: Scene, wanted: Wanted) -> TruthTable:

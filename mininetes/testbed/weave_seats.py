@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
 
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.weave.agent import WeaveAgent, peer_of
-from mininetes.apiserver.client import Client
 from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import node_path
 from mininetes.spec import ClusterSpec
 from mininetes.testbed.agent_tasks import AgentTasks, Runs
-from mininetes.testbed.fabric import Fabric
 from mininetes.testbed.fabric_running import RunningFabric
+
+if TYPE_CHECKING:
+    from mininetes.apiserver.client import Client
 
 READY_WITHIN_S = 20.0
 _LOOK_S = 0.005
-
-
-def is_weave(fabric: Fabric) -> bool:
-    """Whether the fabric's agent is the engine's own weave."""
-    return fabric.agent == WeaveAgent.name
 
 
 class WeaveSeats:

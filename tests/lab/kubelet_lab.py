@@ -31,8 +31,10 @@ from unittest import mock
 from mininetes.agents.agent import Placement
 from mininetes.agents.cni import installation
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.kubelet import BuiltIn, Kubelet, KubeletOptions, RunningPod, Shim, StaticPod
+from mininetes.agents.kubelet import BuiltIn, KubeletOptions, RunningPod, StaticPod
+from mininetes.agents.kubelet.kubelet import Kubelet
 from mininetes.agents.serving import listening_socket
+from mininetes.agents.shim.client import Shim
 from mininetes.apiserver.allocators import ServiceRanges
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.errors import ApiError

@@ -47,7 +47,7 @@ FLAGS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "fewer pods than none": (["--pods", "-1"], ("spec.pods.perNode", "-1", "0")),
     "an unknown underlay": (["--underlay", "moon"], ("underlay", "'moon'", UNDERLAYS)),
     "an unknown fabric": (["--fabric", "silk"], ("fabric", "'silk'", "none, router, static")),
-    "an unknown cni": (["--cni", "magic"], ("cni", "'magic'", "bash-bridge.conflist, bridge.conflist")),
+    "an unknown cni": (["--cni", "magic"], ("cni", "'magic'", "bash-bridge.conflist, bash-ipvlan.conflist")),
     "an unknown cluster": (["nonsense.yaml"], ("cluster", "nonsense.yaml", "three-node")),
     "three nodes for four": (["--underlay", "three_node", "--nodes", "4"], ("three_node", "4", "single_switch")),
     "set without a value": (["--set", "pods"], ("--set", "'pods'", "FIELD=VALUE")),
@@ -197,6 +197,11 @@ CONFLISTS: dict[str, tuple[object, tuple[str, ...]]] = {
         {**LIST, "plugins": [{**BRIDGE, "bridge": "$BRIDGE"}]},
         ("mine.conflist", "$BRIDGE", "$POD_CIDR"),
     ),
+    "a version that a plugin does not speak": (
+        {**LIST, "cniVersion": "1.1.0", "plugins": [{**BRIDGE, "type": "bash-bridge"}, {"type": "portmap"}]},
+        ("mine.conflist", "cniVersion", "1.1.0", "portmap speaks"),
+    ),
+    "an MTU too small": ({**LIST, "plugins": [{**BRIDGE, "mtu": 60}]}, ("mine.conflist", "plugins[0].mtu", "60", "68")),
     "not text": (b"\xff\xfe\x00\x01", ("mine.conflist", "JSON")),
 }
 

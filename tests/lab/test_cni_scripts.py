@@ -215,7 +215,7 @@ def test_add_again_is_an_error_and_changes_nothing(node: Node) -> None:
     node.ok("ADD", "web")
     before = box.links()
     error = node.error("ADD", "web")
-    assert "web already has 10.244.1.2" in error["msg"]
+    assert re.search("web has a port veth.* for its interface eth0 in network pods", error["msg"])
     assert error["details"]
     error = node.error("ADD", "other", CNI_NETNS="/run/netns/web")
     assert (error["code"], "eth0 is there already" in error["msg"]) == (100, True)
@@ -294,7 +294,7 @@ def test_with_and_without_root(user_namespace: bool) -> None:
 def test_plugins_may_be_links(node: Node, beside: bool) -> None:
     box = node.sandbox
     box.netns("web")
-    names = ["bash-bridge", "bash-host-local", *(["cni-json.bash"] if beside else [])]
+    names = ["bash-bridge", "bash-host-local", *(["cni-json.bash", "cni-interface.bash"] if beside else [])]
     box.sh("mkdir /run/bin; " + "; ".join(f"ln -s {SCRIPTS / name} /run/bin/{name}" for name in names))
     env = node.environment("ADD", "web", CNI_PATH="/run/bin")
     done = box.run("/run/bin/bash-bridge", env=env, stdin=json.dumps(BRIDGE))

@@ -18,7 +18,7 @@ import netbox
 from cluster_api import service
 from small_cluster import SmallCluster
 
-from mininetes.agents.dns import DnsServer
+from mininetes.agents.dns.server import DnsServer
 from mininetes.errors import MininetesError
 from mininetes.kernel.netns import in_netns, socket_in
 from mininetes.kernel.processes import Namespaces

@@ -277,7 +277,7 @@ def test_a_router_tells_nobody_to_go_round_it() -> None:
             ["--set", "fabric={exec: [/bin/true]}", "--set", "controlPlane.store=none"],
             ["spec.fabric.exec", "kubeconfig"],
         ),
-        (["--set", "fabric={repair: false}"], ["spec.fabric", "either a name, or exec"]),
+        (["--set", "fabric={name: '', repair: false}"], ["spec.fabric", "either a name, or exec"]),
     ],
     ids=str,
 )

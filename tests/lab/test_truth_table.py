@@ -33,8 +33,7 @@ SERVICES: dict[str, dict[str, Any]] = {
 def lab() -> Iterator[RunningLab]:
     with running("--pods", "2") as made:
         for node in made.nodes:
-            label = {"metadata": {"labels": {"place": "far" if node != "node1" else "near", "role": "endpoint"}}}
-            apply(made, {"apiVersion": "v1", "kind": "Pod", **merged(pod(made, f"{node}-1"), label)})
+            labelled(made, f"{node}-1", {"place": "far" if node != "node1" else "near", "role": "endpoint"})
         for name, spec in SERVICES.items():
             kept = {"selector": {"role": "endpoint"}, **spec}
             apply(made, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": kept})
@@ -48,9 +47,12 @@ def pod(lab: RunningLab, name: str) -> dict[str, Any]:
     return found
 
 
-def merged(of: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    labels = {**of["metadata"].get("labels", {}), **more["metadata"]["labels"]}
-    return {**of, "metadata": {**of["metadata"], "labels": labels}}
+def labelled(lab: RunningLab, name: str, labels: dict[str, str]) -> None:
+    """Give a pod more labels."""
+    found = pod(lab, name)
+    merged = {**found["metadata"].get("labels", {}), **labels}
+    changed = {**found, "metadata": {**found["metadata"], "labels": merged}}
+    apply(lab, {"apiVersion": "v1", "kind": "Pod", **changed})
 
 
 def apply(lab: RunningLab, obj: dict[str, Any]) -> None:
@@ -120,8 +122,9 @@ def test_modes_differ_where_it_is_declared_and_the_lab_has_its_own_again(lab: Ru
     assert any("nftables has no node ports on localhost" in each["reason"] for each in said["differences"])
     assert all(each["declared"] for each in said["differences"])
     suites = Xml.parse(tmp_path / "truth.xml").getroot()
-    assert [suite.get("name") for suite in suites] == list(modes)
-    assert sum(int(suite.get("tests", "0")) for suite in suites) == len(said["lines"])
+    assert [suite.get("name") for suite in suites] == [*modes, "differences"]
+    assert sum(int(suite.get("tests", "0")) for suite in suites) == len(said["lines"]) + len(said["differences"])
+    assert said["subjects"] == list(modes)
     assert "KUBE-SERVICES" in lab.exec("node2", "iptables-save", "-t", "nat")
     assert "kube-proxy" not in lab.exec("node2", "nft", "list", "tables")
 

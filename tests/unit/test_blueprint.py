@@ -34,7 +34,7 @@ def plugins(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "cni_scripts"
     folder.mkdir()
     for name in ("a-bridge", "an-ipam"):
-        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).write_text('#!/bin/sh\necho \'{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}\'\n')
         (folder / name).chmod(0o755)
     (folder / "test.conflist").write_text(json.dumps(CONFLIST))
     parts.use([tmp_path])
@@ -74,6 +74,8 @@ def test_each_nodes_view_has_its_address_interface_and_subnet() -> None:
 def test_each_node_gets_a_cni_configuration_of_its_own() -> None:
     assert drawn().conf_values("node2") == {
         "POD_CIDR": "10.244.2.0/24",
+        "POD_FIRST": "10.244.2.2",
+        "POD_LAST": "10.244.2.254",
         "POD_NETWORK": "10.244.0.0/16",
         "POD_MTU": 1500,
         "NODE_NAME": "node2",
@@ -313,7 +315,7 @@ def test_whether_pods_packets_leave_as_their_nodes(plugins: Path, options: dict[
             {"underlay": {"name": "racks", "parameters": {"network": "10.0.0.0/24"}}},
             ["spec.underlay.parameters.network", "unknown"],
         ),
-        ({"underlay": {"name": "three_node", "parameters": {"bw": 1}}}, ["spec.underlay.parameters.bw", "none"]),
+        ({"underlay": {"name": "three_node", "parameters": {"bw": 1}}}, ["spec.underlay.parameters.bw", "known: mtu"]),
         ({"underlay": {"name": "racks", "parameters": {"racks": 9}}}, ["racks", "9", "number of nodes (3)"]),
         ({"underlay": {"name": "racks", "parameters": {"racks": "two"}}}, ["racks: 'two'"]),
         ({"underlay": {"name": "racks", "parameters": {"bw": "fast"}}}, ["bw", "'fast'", "Mbit/s"]),

@@ -60,6 +60,31 @@ def test_check_can_be_disabled_as_a_word_too(said: object, disabled: bool) -> No
     assert parse({**LIST, "disableCheck": said}).disable_check is disabled
 
 
+@pytest.mark.parametrize("flag", ["disableCheck", "disableGC", "loadOnlyInlinedPlugins"])
+def test_flags_are_kept_and_may_be_words_in_any_case(flag: str) -> None:
+    found = parse({**LIST, flag: "True"})
+    assert [found.disable_check, found.disable_gc, found.only_inlined].count(True) == 1
+    assert found.to_json()[flag] is True
+    assert parse(found.to_json()) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "versions"),
+    [
+        ({"cniVersion": "1.0.0"}, ("1.0.0",)),
+        ({"cniVersion": "1.0.0", "cniVersions": ["1.1.0", "0.4.0"]}, ("0.4.0", "1.0.0", "1.1.0")),
+        ({"cniVersion": "1.1.0", "cniVersions": ["1.0.0", "7.0.0"]}, ("1.0.0", "1.1.0")),
+        ({"cniVersion": "7.0.0", "cniVersions": ["1.0.0"]}, ("1.0.0",)),
+        ({"cniVersion": None, "cniVersions": ["1.0.0"]}, ("1.0.0",)),
+    ],
+)
+def test_of_several_versions_those_that_are_known(content: dict[str, Any], versions: tuple[str, ...]) -> None:
+    found = parse({k: v for k, v in {**LIST, **content}.items() if v is not None})
+    assert (found.cni_versions, found.cni_version) == (versions, versions[-1])
+    assert found.at("1.0.0").cni_versions == ("1.0.0",)
+    assert parse(found.to_json()) == found
+
+
 BROKEN: dict[str, tuple[object, list[str]]] = {
     "no JSON": ('{"cni', ["not JSON", "line 1"]),
     "empty": ("", ["not JSON"]),
@@ -71,6 +96,18 @@ BROKEN: dict[str, tuple[object, list[str]]] = {
     "a version of the future": ({**LIST, "cniVersion": "9.0.0"}, ["cniVersion", "9.0.0", "1.0.0"]),
     "a version that is a number": ({**LIST, "cniVersion": 1}, ["cniVersion", "1"]),
     "a version that is a list": ({**LIST, "cniVersion": ["1.0.0"]}, ["cniVersion"]),
+    "versions that are no list": ({**LIST, "cniVersions": "1.0.0"}, ["cniVersions", "1.0.0"]),
+    "a version in a list that is none": ({**LIST, "cniVersions": ["1.0.0", "new"]}, ["cniVersions[1]", "new"]),
+    "versions of the future alone": (
+        {**LIST, "cniVersion": "8.0.0", "cniVersions": ["9.0.0"]},
+        ["cniVersions", "9.0.0", "1.1.0"],
+    ),
+    "a flag that is none": ({**LIST, "disableCheck": "maybe"}, ["disableCheck", "maybe", "true or false"]),
+    "a flag that is a number": ({**LIST, "disableGC": 1}, ["disableGC", "1"]),
+    "capabilities that are a list": (
+        {**LIST, "plugins": [{"type": "x", "capabilities": ["mac"]}]},
+        ["plugins[0].capabilities", "mac"],
+    ),
     "neither type nor plugins": ({"cniVersion": "1.0.0", "name": "x"}, ["plugins"]),
     "no plugins": ({**LIST, "plugins": []}, ["plugins", "at least one"]),
     "plugins as an object": ({**LIST, "plugins": {}}, ["plugins", "list"]),
@@ -120,6 +157,27 @@ def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
     for name in ("00-x.conflist.bak", "00-x.conflist~", "00-README", "00-x.yaml"):
         (tmp_path / name).write_text("not JSON")
     put(tmp_path, **{"10_x__conflist": LIST})
+    assert first_of(str(tmp_path)).name == "pods"
+
+
+def test_plugins_of_files_of_their_own_come_after_those_of_the_list(tmp_path: Path) -> None:
+    put(tmp_path, **{"10-x.conflist": LIST})
+    folder = tmp_path / "pods"
+    folder.mkdir()
+    put(folder, **{"20-b.conf": {"type": "tuning"}, "10-a.conf": {"type": "firewall"}, "30-c.json": {"type": "no"}})
+    assert [each["type"] for each in first_of(str(tmp_path)).plugins] == ["bridge", "portmap", "firewall", "tuning"]
+    put(tmp_path, **{"10-x.conflist": {**LIST, "loadOnlyInlinedPlugins": True}})
+    assert [each["type"] for each in first_of(str(tmp_path)).plugins] == ["bridge", "portmap"]
+    put(tmp_path, **{"10-x.conflist": {"cniVersion": "1.0.0", "name": "pods"}})
+    assert [each["type"] for each in first_of(str(tmp_path)).plugins] == ["firewall", "tuning"]
+    put(folder, **{"20-b.conf": {"no": "type"}})
+    with pytest.raises(BadInput, match=r"pods/20-b\.conf"):
+        first_of(str(tmp_path))
+
+
+def test_folders_are_no_configurations(tmp_path: Path) -> None:
+    put(tmp_path, **{"10-x.conflist": LIST})
+    (tmp_path / "00-a.conf").mkdir()
     assert first_of(str(tmp_path)).name == "pods"
 
 
@@ -204,6 +262,47 @@ def test_a_missing_executable_is_named_with_those_that_are_installed(tmp_path: P
     assert "x.bash" not in text
 
 
+def speaker(folder: Path, name: str, versions: str) -> Path:
+    """A plugin that knows VERSION, and no more."""
+    path = folder / name
+    path.write_text(f'#!/bin/sh\necho \'{{"cniVersion": "1.0.0", "supportedVersions": {versions}}}\'\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_a_version_that_not_all_plugins_speak_is_refused_with_what_each_speaks(tmp_path: Path) -> None:
+    plugins = {
+        "bridge": speaker(tmp_path, "bridge", '["1.0.0", "1.1.0"]'),
+        "host-local": speaker(tmp_path, "host-local", '["1.0.0"]'),
+        "portmap": speaker(tmp_path, "portmap", '["0.4.0", "1.0.0"]'),
+    }
+    template = tmp_path / "mine.conflist"
+    template.write_text(json.dumps({**LIST, "cniVersion": "1.1.0"}))
+    with pytest.raises(BadInput, match=r"mine\.conflist: cniVersion: '1\.1\.0'.*portmap speaks 0\.4\.0, 1\.0\.0"):
+        check(template, plugins)
+    template.write_text(json.dumps({**LIST, "cniVersion": "1.1.0", "cniVersions": ["1.0.0", "0.4.0"]}))
+    assert check(template, plugins).cni_version == "1.0.0"
+
+
+@pytest.mark.parametrize("said", ["", "nonsense", "{}", '{"supportedVersions": []}', '{"supportedVersions": [1]}'])
+def test_a_plugin_that_does_not_say_its_version_is_named(tmp_path: Path, said: str) -> None:
+    plugin = tmp_path / "mine"
+    plugin.write_text(f"#!/bin/sh\necho '{said}'\n")
+    plugin.chmod(0o755)
+    template = tmp_path / "mine.conflist"
+    template.write_text(json.dumps({"cniVersion": "1.0.0", "name": "x", "type": "mine"}))
+    with pytest.raises(BadInput, match=r"mine does not answer VERSION"):
+        check(template, {"mine": plugin})
+
+
+@pytest.mark.parametrize("mtu", [67, -1, 65536, "1500", 1400.5, True])
+def test_an_mtu_that_no_link_can_have_is_named(tmp_path: Path, mtu: object) -> None:
+    template = tmp_path / "mine.conflist"
+    template.write_text(json.dumps({**LIST, "plugins": [{"type": "tuning"}, {**BRIDGE, "mtu": mtu}]}))
+    with pytest.raises(BadInput, match=r"mine\.conflist: plugins\[1\]\.mtu: .*68 to 65535"):
+        check(template, find_plugins([]))
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "cni_scripts").glob("*.conflist")), ids=lambda path: path.name)
 def test_every_shipped_configuration_is_valid_and_its_plugins_are_there(path: Path) -> None:
     assert check(path, find_plugins([ROOT / "cni_scripts"])).plugins
@@ -211,4 +310,12 @@ def test_every_shipped_configuration_is_valid_and_its_plugins_are_there(path: Pa
 
 def test_the_configurations_that_the_documents_name_are_shipped() -> None:
     shipped = {path.name for path in (ROOT / "cni_scripts").glob("*.conflist")}
-    assert {"bash-bridge.conflist", "bridge.conflist"} <= shipped
+    named = ("bash-bridge", "bridge", "weave", "bash-macvlan", "bash-ipvlan", "chained")
+    assert {f"{name}.conflist" for name in named} <= shipped
+
+
+def test_the_shipped_configurations_speak_the_newest_version_where_their_plugins_do() -> None:
+    plugins = find_plugins([ROOT / "cni_scripts"])
+    spoken = {path.stem: check(path, plugins).cni_version for path in (ROOT / "cni_scripts").glob("*.conflist")}
+    ours = dict.fromkeys(("bash-bridge", "weave", "bash-macvlan", "bash-ipvlan"), "1.1.0")
+    assert spoken == {**ours, "bridge": "1.0.0", "chained": "1.0.0"}

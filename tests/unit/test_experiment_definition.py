@@ -113,3 +113,94 @@ def test_an_unknown_experiment_lists_those_there_are() -> None:
     text = refused("nonsense")
     assert "'nonsense'" in text
     assert "quickstart" in text
+
+
+# --- what may be declared besides ---------------------------------------------------------------------------------
+
+MORE = """
+from mininetes.api import Published, Verdict
+PUBLISHED = [Published("row", "somewhere", "ms", [{"mode": "x", "value": 3}])]
+FIGURE_SIZE = {"nodes": [4], "repetitions": 2}
+REPETITIONS = 10
+WARM_UP = 1
+LAB_PER = ("nodes",)
+TIMING_SENSITIVE = False
+SATURATES = True
+TIMEOUT_S = 5
+def verdicts(rows): return [Verdict("claim", "3", "3", "yes")]
+"""
+
+
+def test_what_is_not_declared_has_its_default(path: str) -> None:
+    found = load(path)
+    assert (found.repetitions, found.warm_up, found.lab_per, found.published) == (1, 0, None, [])
+    assert (found.timing_sensitive, found.saturates, found.timeout_s, found.verdicts) == (True, False, 3600, None)
+    assert (found.title, found.description) == ("mine", "")
+
+
+def test_what_is_declared_is_read(path: str) -> None:
+    Path(path).write_text(f'"""Title.\n\nMore\nof it.\n"""\n{BODY}{MORE}')
+    found = load(path)
+    assert (found.repetitions, found.warm_up, found.lab_per) == (10, 1, ("nodes",))
+    assert (found.timing_sensitive, found.saturates, found.timeout_s) == (False, True, 5)
+    assert (found.title, found.description) == ("Title.", "More\nof it.")
+    assert found.published[0].figures[0]["value"] == 3
+    assert found.verdicts is not None
+    assert found.grid["nodes"] == [2, 3]
+
+
+def test_the_figures_size_takes_the_grids_place_and_settings_go_before_it(path: str) -> None:
+    Path(path).write_text(BODY + MORE)
+    found = load(path, size="figures")
+    assert (found.grid["nodes"], found.grid["fabric"], found.repetitions) == ([4], ["static"], 2)
+    found = load(path, ["nodes=7"], size="figures", repetitions=3)
+    assert (found.grid["nodes"], found.repetitions) == ([7], 3)
+    assert load(path, repetitions=3).repetitions == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("REPRODUCES = 3", "REPRODUCES: 3"),
+        ("REPETITIONS = 0", "REPETITIONS: 0 is not valid: a whole number from 1 on"),
+        ("REPETITIONS = 2.5", "REPETITIONS: 2.5"),
+        ("REPETITIONS = True", "REPETITIONS: True"),
+        ("WARM_UP = -1", "WARM_UP: -1"),
+        ("LAB_PER = 'nodes'", "LAB_PER: 'nodes'"),
+        ("LAB_PER = ['noodles']", "LAB_PER: 'noodles' is not valid: a parameter of this experiment: nodes, fabric"),
+        ("TIMING_SENSITIVE = 'no'", "TIMING_SENSITIVE: 'no' is not valid: True or False"),
+        ("SATURATES = 1", "SATURATES: 1"),
+        ("TIMEOUT_S = 0", "TIMEOUT_S: 0"),
+        ("FIGURE_SIZE = {'noodles': [3]}", "FIGURE_SIZE: 'noodles'"),
+        ("FIGURE_SIZE = {'nodes': 3}", "FIGURE_SIZE: {'nodes': 3}"),
+        ("FIGURE_SIZE = {'repetitions': [3]}", "FIGURE_SIZE: repetitions: [3]"),
+        ("FIGURE_SIZE = 3", "FIGURE_SIZE: 3"),
+        ("PARAMETERS = {'repetitions': [3]}", "PARAMETERS: 'repetitions'"),
+        ("PARAMETERS = {'n': [3, 3]}", "PARAMETERS: n: [3, 3] is not valid: each value once"),
+        ("PARAMETERS = {'n': [object]}", "PARAMETERS: n"),
+        ("PARAMETERS = {3: [3]}", "PARAMETERS: {3: [3]}"),
+        ("PUBLISHED = [3]", "PUBLISHED: 3"),
+        ("from mininetes.api import Published\nPUBLISHED = [Published('r', 's', 'ms', [{}])]", "PUBLISHED: r: {}"),
+        ("def run(lab, params): return []", "run: an async function"),
+        ("plot = 3", "plot: 3 is not valid: a function"),
+        ("verdicts = 3", "verdicts: 3"),
+        ("import nonsense_that_is_not_there", "ModuleNotFoundError"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("this is no Python", "SyntaxError"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_field_and_what_is_right(path: str, line: str, words: str) -> None:
+    Path(path).write_text(f"{BODY}{line}\n")
+    text = refused(path)
+    assert "mine.py" in text
+    assert words in text
+    assert "\n" not in text
+
+
+def test_a_number_of_repetitions_that_cannot_be_is_refused(path: str) -> None:
+    with pytest.raises(BadInput, match="--repetitions: 0"):
+        load(path, repetitions=0)
+
+
+def test_values_given_twice_are_refused(path: str) -> None:
+    assert "each value once" in refused(path, "nodes=3,3")

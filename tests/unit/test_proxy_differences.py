@@ -10,6 +10,7 @@ from mininetes.agents.kubeproxy.conntrack import stale_flows
 from mininetes.agents.kubeproxy.iptables_state import NOTHING, Saved, difference_text, edited, parse, whole_text
 from mininetes.agents.kubeproxy.ipvs_state import (
     address_lines,
+    parse_busy,
     parse_servers,
     parse_sets,
     server_lines,
@@ -229,6 +230,46 @@ def test_ipvs_lines_are_the_difference() -> None:
         "-a -u 10.96.0.10:53 -r 10.244.1.9:53 -m -w 1",
     ]
     assert server_lines(wanted_servers(ruleset), parse_servers(SERVERS))[-1] == "-D -u 172.16.0.1:53"
+
+
+LISTED = """\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  10.96.0.50:80 rr
+  -> 10.244.1.5:8080              Masq    1      1          0
+  -> 10.244.1.6:8080              Masq    0      0          2
+  -> 10.244.1.7:8080              Masq    1      0          0
+UDP  10.96.0.10:53 rr persistent 60
+  -> 10.244.1.9:53                Masq    1      0          5
+"""
+
+
+def test_real_servers_with_tcp_connections_drain_before_they_go() -> None:
+    there = parse_servers(
+        "-A -t 10.96.0.50:80 -s rr\n"
+        "-a -t 10.96.0.50:80 -r 10.244.1.5:8080 -m -w 1\n"
+        "-a -t 10.96.0.50:80 -r 10.244.1.6:8080 -m -w 0\n"
+        "-a -t 10.96.0.50:80 -r 10.244.1.7:8080 -m -w 1\n"
+        "-A -u 10.96.0.10:53 -s rr -p 60\n"
+        "-a -u 10.96.0.10:53 -r 10.244.1.9:53 -m -w 1\n"
+    )
+    busy = parse_busy(LISTED)
+    assert busy == {("-t 10.96.0.50:80", f"10.244.1.{n}:8080") for n in (5, 6)}
+    web, dns = VirtualServer("tcp", "10.96.0.50", 80, "rr"), VirtualServer("udp", "10.96.0.10", 53, "rr", 60)
+    nobody = wanted_servers(IpvsRuleset({web: (), dns: ()}, {}, (), NOTHING))
+    assert server_lines(nobody, there, busy=busy) == [
+        "-e -t 10.96.0.50:80 -r 10.244.1.5:8080 -m -w 0",
+        "-d -t 10.96.0.50:80 -r 10.244.1.7:8080",
+        "-d -u 10.96.0.10:53 -r 10.244.1.9:53",
+    ]
+    back = wanted_servers(IpvsRuleset({web: ("10.244.1.6:8080",), dns: ("10.244.1.9:53",)}, {}, (), NOTHING))
+    assert server_lines(back, there, busy=busy)[:2] == [
+        "-e -t 10.96.0.50:80 -r 10.244.1.6:8080 -m -w 1",
+        "-e -t 10.96.0.50:80 -r 10.244.1.5:8080 -m -w 0",
+    ]
+    without = wanted_servers(IpvsRuleset({dns: ("10.244.1.9:53",)}, {}, (), NOTHING))
+    assert server_lines(without, there, busy=busy) == ["-D -t 10.96.0.50:80"]
 
 
 def test_ipvs_that_is_as_wanted_needs_no_lines() -> None:

@@ -247,6 +247,17 @@ BAD = {
     "pods as a number": Wrong({"pods": 4}, "spec.pods", "4", "mapping"),
     "port 0": Wrong({"pods": {"port": 0}}, "spec.pods.port", "0", "1"),
     "port beyond the last": Wrong({"pods": {"port": 65536}}, "spec.pods.port", "65536", "65535"),
+    "a network without a name": Wrong({"networks": [{"driver": "bridge"}]}, "spec.networks[0].name", "", "required"),
+    "a network of IPv6": Wrong(
+        {"networks": [{"name": "n", "subnet": "fd00::/64"}]},
+        "spec.networks[0].subnet",
+        "fd00::/64",
+        "IPv6 is not supported yet",
+    ),
+    "unknown key of a network": Wrong(
+        {"networks": [{"name": "n", "subnets": "10.9.0.0/24"}]}, "spec.networks[0].subnets", "subnets", "'subnet'"
+    ),
+    "a container's port": Wrong({"containers": [{"name": "c", "port": 0}]}, "spec.containers[0].port", "0", "1"),
     "too many clients outside": Wrong({"outside": {"clients": 121}}, "spec.outside.clients", "121", "120"),
     "a range that is a word": Wrong(net(pods="banana"), "spec.network.pods", "banana", "10.0.0.0/16"),
     "a range that is a number": Wrong(net(pods=5), "spec.network.pods", "5", "10.0.0.0/16"),
@@ -425,3 +436,8 @@ def test_bad_settings_are_refused(settings: tuple[str, ...], words: list[str]) -
 def test_no_nodes_by_flag(number: int) -> None:
     with pytest.raises(BadInput, match=f"--nodes: {number} is not valid: at least 1"):
         description(None, None, nodes=number)
+
+
+def test_a_fabric_without_a_name_is_static() -> None:
+    fabric = describe({"fabric": {"repair": False}}, "lab1").fabric
+    assert (fabric.name, fabric.repair) == ("static", False)

@@ -16,7 +16,7 @@ from mininetes.errors import BadInput
 from mininetes.probes.service_asking import AskOptions, Heard
 from mininetes.probes.truth_expectation import Asker, Expected, Outcome, expect
 from mininetes.probes.truth_questions import Question, Scene, questions
-from mininetes.probes.truth_table import Line, TruthTable, judge, together
+from mininetes.probes.truth_table import Known, Line, TruthTable, judge, together
 from mininetes.probes.vantage import Vantage
 
 FLOWS = [
@@ -112,6 +112,33 @@ def test_every_mode_has_flows_and_userspace_its_own_ways() -> None:
     assert expect(seen, traffic, "userspace", outside, "external IP").masquerade
     (nothing,) = view(service(), mode="userspace").ports
     assert expect(seen, nothing, "userspace", pod, "cluster IP").outcome is Outcome.CLOSED
+
+
+def ipvs_local(*nodes: int, **spec: Any) -> Any:
+    """What must happen in mode ipvs on node1, when a service under policy Local has endpoints on these nodes."""
+    status = {"loadBalancer": {"ingress": [{"ip": BALANCERS[0]}]}}
+    more = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "status": status, **spec}
+    ends = [{"addresses": [f"10.244.{n}.5"], "nodeName": f"node{n}"} for n in nodes]
+    seen = view(service(ports=NODE_PORT, **more), endpoint_slice(*ends), mode="ipvs")
+    (traffic,) = seen.ports
+    return lambda asker, to: expect(seen, traffic, "ipvs", asker, to)
+
+
+def test_ipvs_has_one_virtual_server_for_all_under_policy_local() -> None:
+    pod, own = Asker("10.244.1.9", pod=True, here=True), Asker(NODE.address, own=True, here=True)
+    here, far = "10.244.1.5:8080", "10.244.2.5:8080"
+    both = ipvs_local(1, 2)
+    for asker in (pod, own):
+        said = both(asker, "load balancer")
+        assert (said.endpoints, bool(said.differs)) == ((here,), True)
+    elsewhere = ipvs_local(2)
+    assert (elsewhere(pod, "load balancer").endpoints, elsewhere(pod, "load balancer").differs) == ((far,), "")
+    assert elsewhere(own, "node port").endpoints == (far,)
+    lost = elsewhere(own, "load balancer")
+    assert (lost.outcome, "do not find back" in lost.differs) == (Outcome.DROP, True)
+    assert elsewhere(Asker("203.0.113.2"), "load balancer").outcome is Outcome.DROP
+    fallen_back = ipvs_local(2, internalTrafficPolicy="Local")(pod, "cluster IP")
+    assert (fallen_back.endpoints, bool(fallen_back.differs)) == ((far,), True)
 
 
 # which rows there are
@@ -240,14 +267,30 @@ def test_a_packet_may_take_either_path_but_no_third() -> None:
 
 def test_a_difference_that_is_not_declared_fails_the_table() -> None:
     line = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
-    other = replace(line, mode="nftables", measured="REJECT")
-    assert together([TruthTable((line,)), TruthTable((replace(line, mode="nftables"),))]).holds
+    other = replace(line, subject="nftables", mode="nftables", measured="REJECT")
+    assert together([TruthTable((line,)), TruthTable((line,)).of("nftables")]).holds
     undeclared = together([TruthTable((line,)), TruthTable((other,))])
     assert (undeclared.holds, len(undeclared.differences)) == (False, 1)
     assert "NOT DECLARED" in str(undeclared.differences[0])
     declared = together([TruthTable((line,)), TruthTable((replace(other, differs="its own way"),))])
     assert declared.holds
     assert declared.differences[0].reason == "its own way"
+
+
+def test_a_wrong_row_declares_nothing_unless_it_is_known() -> None:
+    good = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
+    wrong = replace(judge(question("pod/b"), heard(refused=2)), subject="my-proxy", differs="its own way")
+    table = TruthTable((good, wrong))
+    assert (table.holds, [each.reason for each in table.differences]) == (False, [""])
+    assert TruthTable((replace(good, differs="its own way"), wrong)).differences[0].reason == ""
+    assert 'message="not declared"' in table.junit()
+    assert not table.declared([Known("other", subject="their-*"), Known("other", to="node port")]).holds
+    known = table.declared([Known("planned", subject="my-*", service="default/web:*")])
+    assert known.holds
+    assert [each.reason for each in known.differences] == ["planned"]
+    assert known.lines[0] == good
+    assert "all as they must be but for 1 known ones" in known.summary()
+    assert TruthTable.from_json(json.loads(json.dumps(known.as_json()))) == known
 
 
 def test_a_table_goes_through_json_and_into_junit() -> None:

@@ -11,7 +11,6 @@ from mininetes.spec import describe
 from mininetes.testbed import proxying
 from mininetes.testbed.blueprint import draw
 from mininetes.testbed.fabric_defaults import with_fabric_defaults
-from mininetes.testbed.weave_seats import is_weave
 
 PODS = IPv4Network("10.32.0.0/12")
 
@@ -21,7 +20,7 @@ def test_pods_network_and_configuration_follow_the_fabric() -> None:
     assert drawn.spec.network.pods == PODS
     assert drawn.spec.cni == "weave.conflist"
     assert drawn.cni.types == ["bash-bridge", "bash-weave-ipam"]
-    assert is_weave(drawn.fabric)
+    assert drawn.fabric.is_weave
     assert drawn.fabric.is_flat
     assert drawn.connects_nodes
     assert drawn.conf_values("node1")["POD_MTU"] == 1376
@@ -53,6 +52,9 @@ def test_it_may_be_asked_for_twice_and_others_are_left_alone() -> None:
         ({"fabric": {"name": "weave", "parameters": {"mtu": 1451}}}, r"mtu: 1451 is not valid: from 576 to 1450"),
         ({"fabric": {"name": "weave", "parameters": {"mtu": 100}}}, r"mtu: 100 is not valid: from 576 to 1450"),
         ({"fabric": {"name": "weave", "parameters": {"vni": 1}}}, r"unknown parameter of weave; known: mtu"),
+        ({"fabric": "weave", "cni": "bash-bridge.conflist"}, r"bash-bridge\.conflist: bridge: 'cni0'.*bridge 'weave'"),
+        ({"fabric": "weave", "cni": "chained.conflist"}, r"chained\.conflist: bridge: 'cni0'.*bridge 'weave'"),
+        ({"fabric": "weave", "cni": "bash-macvlan.conflist"}, r"a pod's link by bash-macvlan.*bridge 'weave'"),
         (
             {"fabric": "weave", "network": {"services": "10.40.0.0/16"}},
             r"10\.32\.0\.0/12.*10\.40\.0\.0/16|10\.40\.0\.0/16.*10\.32\.0\.0/12",

@@ -24,6 +24,7 @@ CONNECTS_NODES = True
 AGENT = "weave"
 POD_NETWORK = "10.32.0.0/12"
 CNI = "weave.conflist"
+BRIDGE = "weave"
 
 OVERHEAD = 50
 """Bytes: outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14."""

@@ -30,13 +30,22 @@ class LeafSpine(Topo):
     """Nodes shared out evenly over leaves."""
 
     def build(
-        self, nodes=4, network="192.168.1.0/24", gateway=True, leaves=2, spines=2, bw=None, delay=None, loss=None
+        self,
+        nodes=4,
+        network="192.168.1.0/24",
+        gateway=True,
+        leaves=2,
+        spines=2,
+        bw=None,
+        delay=None,
+        loss=None,
+        mtu=1500,
     ):
         """Describe it.
 
         ``nodes``: names, or how many; ``network``: divided among ``leaves`` racks. With ``gateway``
         a router gw is joined to all ``spines``. ``bw`` (Mbit/s), ``delay`` ("5ms") and ``loss``
-        (percent) are those of the links between leaves and spines.
+        (percent) are those of the links between leaves and spines, ``mtu`` (bytes) that of every link.
         """
         names = [f"node{number}" for number in range(1, nodes + 1)] if isinstance(nodes, int) else nodes
         if not 1 <= leaves <= len(names):
@@ -53,7 +62,7 @@ class LeafSpine(Topo):
         for rack, part in enumerate(parts):
             self.addSwitch(f"s{rack + 1}")
             address = f"{part[1]}/{part.prefixlen}"
-            self.addLink(f"leaf{rack + 1}", f"s{rack + 1}", intfName1="eth0", params1={"ip": address})
+            self.addLink(f"leaf{rack + 1}", f"s{rack + 1}", intfName1="eth0", params1={"ip": address}, mtu=mtu)
         for (low, up), transit in ends.items():
             port = upper.index(up) + (0 if low == "gw" else 1)
             self.addLink(
@@ -63,6 +72,7 @@ class LeafSpine(Topo):
                 intfName2=f"eth{lower.index(low)}",
                 params1={"ip": f"{transit[1]}/30"},
                 params2={"ip": f"{transit[2]}/30"},
+                mtu=mtu,
                 **shape,
             )
         size = -(-len(names) // leaves)
@@ -73,7 +83,7 @@ class LeafSpine(Topo):
                 raise ValueError(f"network: {part} is too small for a rack of {size} nodes")
             address = f"{part[11 + place]}/{part.prefixlen}"
             self.addHost(name, role="node", ip=address, defaultRoute=f"via {part[1]}")
-            self.addLink(name, f"s{rack + 1}", intfName1="eth0")
+            self.addLink(name, f"s{rack + 1}", intfName1="eth0", mtu=mtu)
 
     def _add_routers(self, upper, lower, ends, parts, gateway):
         """Add the routers with their routes: (destination, [gateways])."""

@@ -23,12 +23,12 @@ except ImportError:  # run by a Python without Mininet: the last lines hand over
 class Racks(Topo):
     """Nodes shared out evenly over racks; neighbours in number are neighbours in a rack."""
 
-    def build(self, nodes=4, network="192.168.1.0/24", gateway=True, racks=2, bw=None, delay=None, loss=None):
+    def build(self, nodes=4, network="192.168.1.0/24", gateway=True, racks=2, bw=None, delay=None, loss=None, mtu=1500):
         """Describe it.
 
         ``nodes``: names, or how many; ``network``: divided among ``racks`` racks. The router gw is
         there in any case. ``bw`` (Mbit/s), ``delay`` ("5ms") and ``loss`` (percent) are those of
-        the links between router and racks.
+        the links between router and racks, ``mtu`` (bytes) that of every link.
         """
         names = [f"node{number}" for number in range(1, nodes + 1)] if isinstance(nodes, int) else nodes
         if not 1 <= racks <= len(names):
@@ -39,7 +39,7 @@ class Racks(Topo):
         for rack, part in enumerate(parts):
             self.addSwitch(f"s{rack + 1}")
             address = f"{part[1]}/{part.prefixlen}"
-            self.addLink("gw", f"s{rack + 1}", intfName1=f"eth{rack}", params1={"ip": address}, **shape)
+            self.addLink("gw", f"s{rack + 1}", intfName1=f"eth{rack}", params1={"ip": address}, mtu=mtu, **shape)
         size = -(-len(names) // racks)
         for index, name in enumerate(names):
             rack, place = divmod(index, size)
@@ -48,7 +48,7 @@ class Racks(Topo):
                 raise ValueError(f"network: {part} is too small for a rack of {size} nodes")
             address = f"{part[11 + place]}/{part.prefixlen}"
             self.addHost(name, role="node", ip=address, defaultRoute=f"via {part[1]}")
-            self.addLink(name, f"s{rack + 1}", intfName1="eth0")
+            self.addLink(name, f"s{rack + 1}", intfName1="eth0", mtu=mtu)
 
 
 topos = {"racks": Racks}

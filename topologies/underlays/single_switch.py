@@ -24,17 +24,18 @@ except ImportError:  # run by a Python without Mininet: the last lines hand over
 class SingleSwitch(Topo):
     """A star of nodes."""
 
-    def build(self, nodes=3, network="192.168.1.0/24", gateway=False, bw=None, delay=None, loss=None):
+    def build(self, nodes=3, network="192.168.1.0/24", gateway=False, bw=None, delay=None, loss=None, mtu=1500):
         """Describe it.
 
         ``nodes``: names, or how many; ``network``: theirs; ``gateway``: with a router gw at its .1.
         For each node's link: ``bw`` in Mbit/s, ``delay`` such as "5ms" and ``loss`` in percent,
-        each way, as Mininet's TCLink has them.
+        each way, as Mininet's TCLink has them; ``mtu`` in bytes.
         """
         names = [f"node{number}" for number in range(1, nodes + 1)] if isinstance(nodes, int) else nodes
         net = ip_network(network)
         route = {"defaultRoute": f"via {net[1]}"} if gateway else {}
         shape = {key: value for key, value in (("bw", bw), ("delay", delay), ("loss", loss)) if value is not None}
+        shape["mtu"] = mtu
         self.shape, self.gateway = shape, gateway
         self.addSwitch("s1")
         for number, name in enumerate(names, start=1):
@@ -42,7 +43,7 @@ class SingleSwitch(Topo):
             self.addLink(name, "s1", intfName1="eth0", **shape)
         if gateway:
             self.addHost("gw", role="router", ip=f"{net[1]}/{net.prefixlen}")
-            self.addLink("gw", "s1", intfName1="eth0")
+            self.addLink("gw", "s1", intfName1="eth0", mtu=mtu)
 
     def place(self, number, network):
         """Where node ``number`` is plugged in when it joins later: switch, and options of host and link."""

@@ -24,26 +24,33 @@ except ImportError:  # run by a Python without Mininet: the last lines hand over
 class ThreeNode(Topo):
     """Exactly three nodes on one switch; `single_switch` takes any number."""
 
-    def build(self, nodes=("node1", "node2", "node3"), network="192.168.1.0/24", gateway=False):
-        """Describe it. ``nodes``: three names; ``network``: theirs; ``gateway``: with a router gw at its .1."""
+    def build(self, nodes=("node1", "node2", "node3"), network="192.168.1.0/24", gateway=False, mtu=1500):
+        """Describe it. ``nodes``: three names; ``network``: theirs; ``gateway``: with a router gw at its .1.
+
+        ``mtu`` is that of every link, in bytes.
+        """
         if len(nodes) != 3:
             raise ValueError(f"three_node has three nodes, not {len(nodes)}: single_switch takes any number")
         net = ip_network(network)
         route = {"defaultRoute": f"via {net[1]}"} if gateway else {}
-        self.gateway = gateway
+        self.gateway, self.mtu = gateway, mtu
         self.addSwitch("s1")
         for number, name in enumerate(nodes, start=1):
             self.addHost(name, role="node", ip=f"{net[10 + number]}/{net.prefixlen}", **route)
-            self.addLink(name, "s1", intfName1="eth0")
+            self.addLink(name, "s1", intfName1="eth0", mtu=mtu)
         if gateway:
             self.addHost("gw", role="router", ip=f"{net[1]}/{net.prefixlen}")
-            self.addLink("gw", "s1", intfName1="eth0")
+            self.addLink("gw", "s1", intfName1="eth0", mtu=mtu)
 
     def place(self, number, network):
         """Where node ``number`` is plugged in when it joins later: switch, and options of host and link."""
         net = ip_network(network)
         route = {"defaultRoute": f"via {net[1]}"} if self.gateway else {}
-        return {"switch": "s1", "host": {"ip": f"{net[10 + number]}/{net.prefixlen}", **route}, "link": {}}
+        return {
+            "switch": "s1",
+            "host": {"ip": f"{net[10 + number]}/{net.prefixlen}", **route},
+            "link": {"mtu": self.mtu},
+        }
 
 
 topos = {"three_node": ThreeNode}

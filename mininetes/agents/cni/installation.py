@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in, read_text
+from mininetes.agents.cni.configuration import NetworkConfiguration, check_mtus, fill_in, read_text
 from mininetes.agents.cni.runtime import BIN_DIR, CONF_DIR
-from mininetes.errors import BadInput
+from mininetes.agents.cni.versions import announced, newest_common, speakers
+from mininetes.errors import BadInput, MininetesError
 from mininetes.lab.filesystem import node_path
 
 REFERENCE_PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bin"))
@@ -16,6 +17,8 @@ REFERENCE_PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/
 
 EXAMPLE_VALUES: Mapping[str, str | int] = {
     "POD_CIDR": "10.244.1.0/24",
+    "POD_FIRST": "10.244.1.2",
+    "POD_LAST": "10.244.1.254",
     "POD_NETWORK": "10.244.0.0/16",
     "POD_MTU": 1500,
     "NODE_NAME": "node1",
@@ -35,15 +38,26 @@ def find_plugins(script_folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def check(template: Path, plugins: Mapping[str, Path]) -> NetworkConfiguration:
-    """Read a configuration's template as a node would get it. Raises BadInput, also for a missing plugin binary."""
-    configuration = NetworkConfiguration.parse(
-        fill_in(read_text(template, template.name), EXAMPLE_VALUES, template.name), template.name
-    )
+    """Read a configuration's template as a node would get it, and ask its plugins for their versions.
+
+    Raises BadInput, also for a missing plugin binary and for a version that not all of them speak.
+    """
+    source = template.name
+    configuration = NetworkConfiguration.parse(fill_in(read_text(template, source), EXAMPLE_VALUES, source), source)
+    check_mtus(configuration, source)
     for kind in configuration.types:
         if kind not in plugins:
             there = ", ".join(sorted(name for name in plugins if "." not in name))
-            raise BadInput(f"{template.name}: type", kind, f"a plugin that is installed: {there}")
-    return configuration
+            raise BadInput(f"{source}: type", kind, f"a plugin that is installed: {there}")
+    try:
+        spoken = speakers(configuration, lambda kind: announced(str(plugins[kind])))
+    except (MininetesError, OSError) as failed:
+        raise BadInput(f"{source}: type", None, f"plugins that run: {failed}") from None
+    version = newest_common(configuration, spoken)
+    if version is None:
+        said = "; ".join(f"{kind} speaks {', '.join(sorted(versions))}" for kind, versions in spoken.items())
+        raise BadInput(f"{source}: cniVersion", configuration.cni_version, f"one that all its plugins speak: {said}")
+    return configuration.at(version)
 
 
 def install(node: str, template: Path, values: Mapping[str, str | int], plugins: Mapping[str, Path]) -> None:

@@ -1,4 +1,8 @@
-"""The kubelet: makes a node's pods what the API says, and tells the API what they are."""
+"""The kubelet: makes a node's pods what the API says, and tells the API what they are.
+
+What others exchange with it is here; the agent itself is in `kubelet.kubelet`, whose libraries a lab
+without a control plane need not wait for.
+"""
 
 from mininetes.agents.kubelet.interfaces import (
     BuiltIn,
@@ -8,7 +12,5 @@ from mininetes.agents.kubelet.interfaces import (
     RunningPod,
     StaticPod,
 )
-from mininetes.agents.kubelet.kubelet import Kubelet
-from mininetes.agents.shim.client import Shim
 
-__all__ = ["BuiltIn", "BuiltInHandle", "Kubelet", "KubeletOptions", "PortServer", "RunningPod", "Shim", "StaticPod"]
+__all__ = ["BuiltIn", "BuiltInHandle", "KubeletOptions", "PortServer", "RunningPod", "StaticPod"]

@@ -12,8 +12,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from mininetes.agents.agent import Agent, Placement
-from mininetes.agents.cni.configuration import first_of
-from mininetes.agents.cni.runtime import CONF_DIR, CniRuntime
+from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.agents.events import EventRecorder
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubelet import checkpoint
@@ -23,6 +22,7 @@ from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.executing import Place
 from mininetes.agents.kubelet.interfaces import BuiltIn, KubeletOptions, PortServer, RunningPod, StaticPod
 from mininetes.agents.kubelet.node_registration import NodeRegistration
+from mininetes.agents.kubelet.pod_network import PodNetwork
 from mininetes.agents.kubelet.pod_spec import containers, full_name, init_containers, is_mirror, uid_of
 from mininetes.agents.kubelet.pod_worker import PodWorker
 from mininetes.agents.kubelet.server import FoundLog, KubeletServer
@@ -35,13 +35,8 @@ from mininetes.agents.shim.spawning import PAUSE
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.informer import Backoff, Informer
-from mininetes.errors import MininetesError, MissingFeature
+from mininetes.errors import MissingFeature
 from mininetes.lab.filesystem import node_path
-
-_NO_NETWORK = (
-    "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
-    "message:Network plugin returns error: cni plugin not initialized"
-)
 
 
 class Kubelet(Agent):
@@ -71,6 +66,8 @@ class Kubelet(Agent):
         is_known: Callable[[str], bool] | None = None,
     ) -> None:
         super().__init__(place, client, log)
+        cni = CniRuntime(place.node, place.holder_pid)
+        self._network = PodNetwork(cni, executor, log, self._containers)
         self._context = Context(
             place=place,
             client=client,
@@ -80,17 +77,15 @@ class Kubelet(Agent):
             port_server=port_server,
             builtins=builtins or {},
             options=options or KubeletOptions(),
-            cni=CniRuntime(place.node, place.holder_pid),
+            cni=cni,
             events=EventRecorder(client, "kubelet", place.node, log),
             statuses=StatusWriter(client, log),
-            network_failure=self._network_failure,
+            network_failure=self._network.failure,
         )
         self._node = NodeRegistration(self._context)
         self._static = StaticPods(place, client, log, static_pods)
         self._server = KubeletServer(self._context, self, tls, is_known)
         self._pods = Informer(client, "pods", fields=f"spec.nodeName={place.node}")
-        self._network_seen = 0
-        """When the CNI configuration's folder had changed last as there was a good one in it."""
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
@@ -111,6 +106,7 @@ class Kubelet(Agent):
                         self._pods.run(),
                         self._after_first_list(),
                         self._node.run(),
+                        self._network.run(),
                         self._static.run(),
                         context.statuses.run(),
                         context.events.run(),
@@ -201,17 +197,10 @@ class Kubelet(Agent):
         if worker is not None and kind != "exec":
             worker.exited(process, status, at)
 
-    def _network_failure(self) -> str:
-        folder = node_path(self._context.node, CONF_DIR)
-        try:
-            changed = os.stat(folder).st_mtime_ns
-            if changed != self._network_seen:
-                first_of(folder)
-                self._network_seen = changed
-        except (MininetesError, OSError):
-            self._network_seen = 0
-            return _NO_NETWORK
-        return ""
+    def _containers(self) -> set[str]:
+        """The sandboxes of its pods, those included that are being made."""
+        sandboxes = [worker.record.sandbox for worker in self._workers.values()]
+        return {each.container_id for each in sandboxes if each.netns}
 
     def _install_pause(self) -> None:
         program = shutil.which("catatonit")

@@ -13,6 +13,7 @@ from typing import TypeVar
 from mininetes.agents.cni.runtime import Attachment
 from mininetes.agents.dns.resolv_conf import resolv_conf
 from mininetes.agents.kubelet import checkpoint, sandbox, volumes
+from mininetes.agents.kubelet.capabilities import capabilities_of
 from mininetes.agents.kubelet.checkpoint import SandboxRecord
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.environment import hostname, hosts_file
@@ -107,19 +108,23 @@ class PodSandbox:
         known = await self._context.shim.processes(record.pause)
         return record.pause not in known or known[record.pause].status is not None
 
-    def _attachment(self) -> Attachment:
+    def _attachment(self, *, new: bool = False) -> Attachment:
+        """How the plugins know it; what they are told of a ``new`` one besides, the runtime keeps for later."""
         metadata = self._pod["metadata"]
+        capabilities = capabilities_of(self._pod, self._resolver()) if new else {}
         return sandbox.attachment(
             self.record.container_id,
             self.record.netns,
             namespace=metadata["namespace"],
             name=metadata["name"],
             uid=metadata["uid"],
+            capabilities=capabilities,
         )
 
     async def _attach(self) -> None:
-        record, what, netns = self.record, self._attachment(), self.record.netns
+        record, netns = self.record, self.record.netns
         try:
+            what = self._attachment(new=True)
             record.result = await self._in_thread(lambda: sandbox.attach(self._context.cni, netns, what))
         except Exception:
             record.netns = ""  # it has cleaned up after itself
@@ -151,13 +156,7 @@ class PodSandbox:
         folder = checkpoint.folder_of(uid_of(self._pod))
         root = node_path(context.node, folder)
         os.makedirs(root, exist_ok=True)
-        try:
-            with open(node_path(context.node, "/etc/resolv.conf")) as file:
-                nodes = file.read()
-        except OSError:
-            nodes = ""
-        resolver = resolv_conf(self._pod, cluster_dns=options.cluster_dns, domain=options.cluster_domain, node=nodes)
-        texts = {"resolv.conf": resolver}
+        texts = {"resolv.conf": self._resolver()}
         if not is_host_network(self._pod):
             address = self.record.address
             texts["hosts"] = hosts_file(self._pod, address, context.node, options.cluster_domain)
@@ -166,6 +165,16 @@ class PodSandbox:
             with open(f"{root}/etc-{name}", "w") as file:
                 file.write(text)
         return [(f"{folder}/etc-{name}", f"/etc/{name}", False) for name in texts]
+
+    def _resolver(self) -> str:
+        """The text of the pod's resolv.conf. Raises BadInput."""
+        options = self._context.options
+        try:
+            with open(node_path(self._context.node, "/etc/resolv.conf")) as file:
+                nodes = file.read()
+        except OSError:
+            nodes = ""
+        return resolv_conf(self._pod, cluster_dns=options.cluster_dns, domain=options.cluster_domain, node=nodes)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         """Run blocking work in a thread; when cancelled, still wait for its end: nothing is left half-done."""

@@ -35,12 +35,20 @@ def make_sandbox(path: str) -> None:
         raise
 
 
-def attachment(container_id: str, netns: str, *, namespace: str, name: str, uid: str = "") -> Attachment:
+def attachment(
+    container_id: str,
+    netns: str,
+    *,
+    namespace: str,
+    name: str,
+    uid: str = "",
+    capabilities: Mapping[str, Any] | None = None,
+) -> Attachment:
     """How the CNI plugins know a pod. ``netns`` is the namespace's name in `ip netns`; without ``uid`` none is said."""
     args = [("IgnoreUnknown", "1"), ("K8S_POD_NAMESPACE", namespace), ("K8S_POD_NAME", name)]
     if uid:
         args += [("K8S_POD_INFRA_CONTAINER_ID", container_id), ("K8S_POD_UID", uid)]
-    return Attachment(container_id, f"/run/netns/{netns}", "eth0", tuple(args))
+    return Attachment(container_id, f"/run/netns/{netns}", "eth0", tuple(args), capabilities or {})
 
 
 def attach(runtime: CniRuntime, netns: str, what: Attachment) -> dict[str, Any]:

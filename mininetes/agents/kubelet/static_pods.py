@@ -12,13 +12,12 @@ from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubelet.container_record import RUNTIME
 from mininetes.agents.kubelet.interfaces import StaticPod
-from mininetes.agents.objects import MIRROR, rfc3339
+from mininetes.agents.objects import MIRROR, SYSTEM, rfc3339
 from mininetes.agents.running import changed_within
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.errors import ApiError
 from mininetes.errors import MininetesError
 
-NAMESPACE = "kube-system"
 LOOK_S = 1.0
 """How often the agents are looked after: what they do is not told, they are asked."""
 
@@ -42,7 +41,7 @@ class StaticPods:
 
     def find(self, namespace: str, name: str) -> StaticPod | None:
         """The agent behind a mirror pod."""
-        return self._pods.get(name) if namespace == NAMESPACE else None
+        return self._pods.get(name) if namespace == SYSTEM else None
 
     def changed(self, pod: dict[str, Any], *, gone: bool) -> None:
         """The API has a mirror pod like this now, or has it no more."""
@@ -65,9 +64,9 @@ class StaticPods:
                     await self._keep(name, pod)
                 except ApiError as refused:
                     if refused.code not in (404, 409):  # it went or came meanwhile: the informer will say
-                        self._log.error("Failed creating a mirror pod", pod=f"{NAMESPACE}/{name}", err=refused)
+                        self._log.error("Failed creating a mirror pod", pod=f"{SYSTEM}/{name}", err=refused)
                 except MininetesError as failed:
-                    self._log.warning("Failed creating a mirror pod", pod=f"{NAMESPACE}/{name}", err=failed)
+                    self._log.warning("Failed creating a mirror pod", pod=f"{SYSTEM}/{name}", err=failed)
             await changed_within(self._wake, LOOK_S)
 
     async def _keep(self, name: str, pod: StaticPod) -> None:
@@ -77,16 +76,14 @@ class StaticPods:
         wanted = await self._manifest(name, pod) if known is None else {}
         if known is not None and _is_other(known, pod):
             uid = known["metadata"]["uid"]
-            await self._client.delete("pods", name, NAMESPACE, grace_s=0, uid=uid)
+            await self._client.delete("pods", name, SYSTEM, grace_s=0, uid=uid)
             return
         if known is None:
             known = self._known[name] = await self._client.create("pods", wanted)
-            self._log.info("Created mirror pod", v=2, pod=f"{NAMESPACE}/{name}")
+            self._log.info("Created mirror pod", v=2, pod=f"{SYSTEM}/{name}")
         status = self._status(name, pod, known)
         if _shown(known.get("status") or {}) != _shown(status):
-            self._known[name] = await self._client.patch(
-                "pods", name, {"status": status}, NAMESPACE, subresource="status"
-            )
+            self._known[name] = await self._client.patch("pods", name, {"status": status}, SYSTEM, subresource="status")
 
     def _note(self, name: str, alive: bool) -> None:
         if self._alive.get(name) == alive:
@@ -109,7 +106,7 @@ class StaticPods:
             "kubernetes.io/config.seen": rfc3339(time.time()),
             "kubernetes.io/config.source": "file",
         }
-        metadata: dict[str, Any] = {"name": name, "namespace": NAMESPACE, "labels": dict(pod.labels)}
+        metadata: dict[str, Any] = {"name": name, "namespace": SYSTEM, "labels": dict(pod.labels)}
         metadata["annotations"] = annotations
         if owner := await self._owner(pod):
             metadata["ownerReferences"] = [owner]
@@ -131,7 +128,7 @@ class StaticPods:
             return None
         kind, name = pod.owner
         try:
-            found = await self._client.get(f"{kind.lower()}s.apps", name, NAMESPACE)
+            found = await self._client.get(f"{kind.lower()}s.apps", name, SYSTEM)
         except ApiError as refused:
             if refused.code == 404:
                 return None

@@ -30,7 +30,6 @@ from mininetes.kernel.processes import Namespaces
 CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 _PORT_RETRY_S = 2.0
-_TIDY_S = 1.0
 _SHARE_OF_WHOLE_SYNCS = 0.1
 """At most this part of the time goes into writing everything anew."""
 
@@ -159,9 +158,9 @@ class KubeProxy(Agent):
         await self._slices.synced()
         await self._node.synced()
         loop = asyncio.get_running_loop()
-        retry_s, last, next_whole, tidy = _FIRST_RETRY_S, -1e9, 0.0, True
+        retry_s, last, next_whole, again = _FIRST_RETRY_S, -1e9, 0.0, 1e9
         while True:
-            wait_s = max(0.0, min(next_whole - loop.time(), 1e9 if tidy else _TIDY_S))
+            wait_s = max(0.0, min(next_whole, again) - loop.time())
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait_s)
             await asyncio.sleep(max(0.0, last + self._pause_s - loop.time()))
@@ -179,7 +178,7 @@ class KubeProxy(Agent):
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
                 continue
-            retry_s, tidy = _FIRST_RETRY_S, synced.tidy
+            retry_s, again = _FIRST_RETRY_S, last + (1e9 if synced.again_s is None else synced.again_s)
             if synced.whole:
                 next_whole = loop.time() + max(self._period_s, synced.took_s / _SHARE_OF_WHOLE_SYNCS)
             await self._in_force(synced, triggers)

@@ -48,6 +48,11 @@ def compiler(mode: str) -> Compiler:
 
 def compiled(objects: Objects, node: str, mode: Mode, config: Mapping[str, Any]) -> Ruleset:
     """The rules which that node's proxy would write for these objects. Raises BadInput, also for IPv6 services."""
+    return compiler(mode)(view_of(objects, node, mode, config))
+
+
+def view_of(objects: Objects, node: str, mode: Mode, config: Mapping[str, Any]) -> NodeView:
+    """What that node's proxy makes of these objects. Raises BadInput, also for IPv6 services."""
 
     def refuse(key: str, why: str) -> None:
         raise BadInput(f"service {key}", None, why.removeprefix(f"service {key}: "))
@@ -62,4 +67,4 @@ def compiled(objects: Objects, node: str, mode: Mode, config: Mapping[str, Any])
     for each in objects.endpointslices:
         builder.set_slice(key_of(each), each)
     builder.refresh()
-    return compiler(mode)(builder.view())
+    return builder.view()

@@ -1,6 +1,8 @@
 """Puts virtual servers, ipsets, the addresses of kube-ipvs0 and their iptables rules into a node.
 
-Each is read from the kernel and the difference written, whole and after a change alike.
+Each is read from the kernel and the difference written, whole and after a change alike. Real servers of TCP that
+are to go drain first, as kube-proxy has them do: weight 0 while they have connections, looked at once a minute
+at least.
 """
 
 from __future__ import annotations
@@ -14,14 +16,18 @@ from mininetes.agents.kubeproxy.ipvs_state import (
     DUMMY,
     OUR_SETS,
     address_lines,
+    parse_busy,
     parse_servers,
     parse_sets,
     server_lines,
     set_lines,
+    unwanted,
     wanted_servers,
 )
 from mininetes.agents.kubeproxy.restoring import NodeTools
 from mininetes.agents.kubeproxy.rulesets import IpvsRuleset
+
+DRAIN_CHECK_S = 60.0
 
 
 def _text(lines: Sequence[str]) -> str:
@@ -35,6 +41,8 @@ class IpvsApplier:
         self._tools = tools
         self._excluded = excluded
         self._iptables = IptablesApplier(tools)
+        self.again_s: float | None = None
+        """In how many seconds to write again although nothing changed: while real servers drain."""
 
     def whole(self, new: IpvsRuleset, old: IpvsRuleset | None = None, *, certain: bool = False) -> int:
         """Make everything as wanted. Returns how many lines were written. Raises RestoreFailed."""
@@ -51,14 +59,22 @@ class IpvsApplier:
         addresses = address_lines(new.addresses, self._addresses())
         if addresses:
             self._tools.restore(("ip", "-batch", "-"), _text(addresses))
-        there = parse_servers(self._tools.run("ipvsadm", "--save", "--numeric").stdout)
-        servers = server_lines(wanted_servers(new), there, self._excluded)
-        if servers:
-            self._tools.restore(("ipvsadm", "--restore"), _text(servers))
+        servers = self._servers(new)
         sets = set_lines(new, parse_sets(self._tools.run("ipset", "save").stdout))
         if sets:
             self._tools.restore(("ipset", "-exist", "restore"), _text(sets))
-        return len(addresses) + len(servers) + len(sets)
+        return len(addresses) + servers + len(sets)
+
+    def _servers(self, new: IpvsRuleset) -> int:
+        wanted = wanted_servers(new)
+        there = parse_servers(self._tools.run("ipvsadm", "--save", "--numeric").stdout)
+        going = unwanted(wanted, there)
+        draining = going & parse_busy(self._tools.run("ipvsadm", "--list", "--numeric").stdout) if going else going
+        lines = server_lines(wanted, there, self._excluded, draining)
+        if lines:
+            self._tools.restore(("ipvsadm", "--restore"), _text(lines))
+        self.again_s = DRAIN_CHECK_S if draining else None
+        return len(lines)
 
     def _addresses(self) -> list[str]:
         """What kube-ipvs0 carries; it is made when it is not there."""

@@ -1,4 +1,7 @@
-"""What a proxy of another mode, or of the other iptables back end, left in a node: found and taken away."""
+"""What a proxy of another mode, or of the other iptables back end, left in a node: found and taken away.
+
+So is all that any kube-proxy left, where another program is to work in its place.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,24 @@ def remove_leftovers(tools: NodeTools, mode: Mode) -> list[str]:
         there = shutil.which(tools.iptables("save", backend)) is not None
         if backend != own and there and iptables_applier.remove_all(tools, backend):
             removed.append(f"iptables-{backend}")
+    return removed
+
+
+def remove_everything(tools: NodeTools) -> list[str]:
+    """Take away what kube-proxies of any mode left, by its names; returns what that was. Blocking.
+
+    Translated UDP flows are forgotten with it. Raises RestoreFailed or ProcessFailed.
+    """
+    removed = []
+    if tools.run("nft", "delete", "table", *NFT_TABLE.split(), check=False).status == 0:
+        removed.append("nftables")
+    for backend in _BACKENDS:
+        there = shutil.which(tools.iptables("save", backend)) is not None
+        if there and iptables_applier.remove_all(tools, backend):
+            removed.append(f"iptables-{backend}")
+    if ipvs_applier.remove_all(tools):
+        removed.append("ipvs")
+    tools.run("conntrack", "-D", "-p", "udp", "--dst-nat", check=False)  # status 1 when there was none
     return removed
 
 

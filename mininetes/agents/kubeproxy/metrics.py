@@ -61,13 +61,21 @@ class Metrics:
         self.last_synced = 0.0
         self.no_local_endpoints: Mapping[str, int] = {"internal": 0, "external": 0}
         self.rules: Mapping[str, int] = {}
+        self._taken = (0, 0)
+
+    def begun(self) -> None:
+        """A sync begins: what is pending now is what it writes, and what comes meanwhile waits for the next one."""
+        self._taken = self.endpoint_changes_pending, self.service_changes_pending
 
     def synced(self, took_s: float, *, whole: bool) -> None:
         """A sync succeeded."""
         self.sync_s.observe(took_s)
         (self.full_sync_s if whole else self.partial_sync_s).observe(took_s)
         self.last_synced = time.time()
-        self.endpoint_changes_pending = self.service_changes_pending = 0
+        endpoints, services = self._taken
+        self.endpoint_changes_pending -= endpoints
+        self.service_changes_pending -= services
+        self._taken = (0, 0)
 
     def text(self) -> str:
         """All of them, for ``/metrics``."""

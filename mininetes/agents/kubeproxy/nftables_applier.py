@@ -9,6 +9,7 @@ from dataclasses import replace
 from mininetes.agents.kubeproxy.restoring import NodeTools, RestoreFailed
 from mininetes.agents.kubeproxy.rulesets import NFT_TABLE, NftablesRuleset, NftContainer, added, declared, elements
 
+TIDY_S = 1.0
 _NFT = ("nft", "-f", "-")
 
 
@@ -19,6 +20,11 @@ class NftablesApplier:
         self._tools = tools
         self.stale: list[str] = []
         """Commands that delete what nothing refers to any more, which the kernel has refused; tried again next time."""
+
+    @property
+    def again_s(self) -> float | None:
+        """In how many seconds to write again although nothing changed: while something waits to be deleted."""
+        return TIDY_S if self.stale else None
 
     def whole(self, new: NftablesRuleset, old: NftablesRuleset | None = None, *, certain: bool = False) -> int:
         """Write everything in place of the table that is there; clients keep the endpoints that they have.

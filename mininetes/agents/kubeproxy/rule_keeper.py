@@ -62,7 +62,8 @@ class UserspaceApplier:
         return self._iptables.intact()
 
 
-def _applier(mode: Mode, config: KubeProxyConfig, tools: NodeTools) -> Applier:
+def applier_of(mode: Mode, config: KubeProxyConfig, tools: NodeTools) -> Applier:
+    """What puts that mode's rulesets into a node's kernel."""
     if mode == "ipvs":
         return IpvsApplier(tools, config.ipvs.exclude_cidrs)
     if mode == "nftables":
@@ -82,7 +83,7 @@ def _without_local(group: PortGroup, policy: str) -> int:
 class Synced:
     """A sync that succeeded: what is in force now, how long it took (s), and how many chains or lines it wrote.
 
-    ``tidy``: nothing waits to be deleted.
+    ``again_s``: in how many seconds to sync again although nothing changed, as something waits to be deleted.
     """
 
     view: NodeView
@@ -90,7 +91,7 @@ class Synced:
     whole: bool
     took_s: float
     touched: int
-    tidy: bool
+    again_s: float | None
 
 
 class RuleKeeper:
@@ -110,7 +111,7 @@ class RuleKeeper:
         self._place, self._log, self._metrics, self._executor = place, log, metrics, executor
         config, mode = builder.config, builder.mode
         self._mode, self._config = mode, config
-        self._applier = _applier(mode, config, tools)
+        self._applier = applier_of(mode, config, tools)
         self._userspace = (
             UserspaceProxy(
                 place.netns, log, ports=port_range(config.port_range), udp_idle_s=config.udp_idle_timeout
@@ -133,6 +134,7 @@ class RuleKeeper:
         After a failure the next one is whole. Raises RestoreFailed, ProcessFailed, MininetesError, OSError.
         """
         started = time.monotonic()
+        self._metrics.begun()
         whole = whole or not self._certain
         await self._blocking(self._refresh, whole)
         ports = {}
@@ -152,7 +154,7 @@ class RuleKeeper:
         self._metrics.synced(took_s, whole=whole)
         self._count(view, ruleset)
         self._log.info("SyncProxyRules complete", v=2, elapsed=f"{took_s * 1e3:.3f}ms")
-        return Synced(view, ruleset, whole, took_s, touched, not getattr(self._applier, "stale", ()))
+        return Synced(view, ruleset, whole, took_s, touched, getattr(self._applier, "again_s", None))
 
     def _refresh(self, whole: bool) -> None:
         """Take over what changed, say so in the log, and note the UDP flows that go stale by it."""

@@ -13,14 +13,13 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.running import changed_within, together
 from mininetes.agents.weave import status
 from mininetes.agents.weave.addresses import EXPOSE, NoSpace
-from mininetes.agents.weave.api_news import ApiNews
 from mininetes.agents.weave.connections import Connections
 from mininetes.agents.weave.data_plane import DataPlane, Wanted
 from mininetes.agents.weave.interface import Interface
@@ -28,9 +27,12 @@ from mininetes.agents.weave.knowledge import Malformed
 from mininetes.agents.weave.peer import Message, Peer, PeerAddress
 from mininetes.agents.weave.status import Link
 from mininetes.agents.weave.wire import Hello
-from mininetes.apiserver.client import Client
 from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import node_path
+
+if TYPE_CHECKING:
+    from mininetes.agents.weave.api_news import ApiNews
+    from mininetes.apiserver.client import Client
 
 STATE_FILE = "/var/lib/cni/weave/state.json"
 
@@ -100,7 +102,7 @@ class WeaveAgent:
             down=self._down,
             heard=self._heard,
         )
-        self._news = ApiNews(client, self._note_services, self.note_node) if client is not None else None
+        self._news = self._api_news(client) if client is not None else None
         self._gone: set[str] = set()
         """Nodes that were taken out of the cluster."""
         self._ready = asyncio.Event()
@@ -110,6 +112,11 @@ class WeaveAgent:
         self._saved = ""
         self._publishing: asyncio.TimerHandle | None = None
         self._chance = random.Random()
+
+    def _api_news(self, client: Client) -> ApiNews:
+        from mininetes.agents.weave.api_news import ApiNews  # noqa: PLC0415 - the API's libraries, where there is one
+
+        return ApiNews(client, self._note_services, self.note_node)
 
     # --- life
 

@@ -149,6 +149,95 @@ def lived() -> dict[str, Any]:
     return found
 
 
+TCP_AND_UDP = [*WEB, {"name": "dgram", "port": 90, "targetPort": 8080, "protocol": "UDP"}]
+OVER_AFTER_S = 10
+"""The kernel's own time for a connection that was reset."""
+
+
+def drained() -> dict[str, Any]:
+    """In the sandbox: endpoints go and come back while a connection to one of them stands."""
+    import socket  # noqa: PLC0415
+    import struct  # noqa: PLC0415
+    import time  # noqa: PLC0415
+
+    import proxy_net as net  # noqa: PLC0415
+
+    net.build()
+    servers = net.Servers()
+    for n in (1, 2):
+        servers.serve(f"here{n}", f"here{n}", net.HERE[n - 1], 8080)
+    first, second = net.HERE[:2]
+    found: dict[str, Any] = {}
+
+    def real() -> list[str]:
+        lines = proxy.tools.run("ipvsadm", "-Sn").stdout.splitlines()
+        return sorted(line.partition(" -r ")[2] for line in lines if line.startswith("-a"))
+
+    def become(*endpoints: str) -> float | None:
+        service, made = web(net, *endpoints)
+        service["spec"]["ports"] = TCP_AND_UDP
+        made["ports"] = [*made["ports"], {"name": "dgram", "port": 8080, "protocol": "UDP"}]
+        proxy.set(service, made)
+        return proxy.sync().again_s
+
+    def says(sent: bytes) -> str:
+        client.sendall(sent)
+        return client.recv(2048).decode()
+
+    with net.Proxy("ipvs", {}) as proxy:
+        become(first)
+        found["udp"] = net.ask("pod", ADDRESS, 90, protocol="udp", source_port=40000).endpoint
+        with net.in_netns(net.path("pod")):
+            client = socket.socket()
+        with client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.settimeout(5)
+            client.connect((ADDRESS, 80))
+            found["greeting"] = client.recv(2048).decode().split()[0]
+            found["again while draining"] = become(second)
+            found["draining"] = real()
+            found["established"] = says(b"still there?")
+            found["new ones"] = sorted({net.ask("pod", ADDRESS, 80).endpoint for _ in range(6)})
+            found["udp afterwards"] = net.ask("pod", ADDRESS, 90, protocol="udp", source_port=40000).endpoint
+            become(first, second)
+            found["back"] = real()
+            become(second)
+            found["established to the end"] = says(b"and now?")
+        end = time.monotonic() + 6 * OVER_AFTER_S
+        while proxy.sync().again_s is not None and time.monotonic() < end:
+            time.sleep(0.2)
+        found["over"] = real()
+    return found
+
+
+@pytest.fixture(scope="module")
+def draining() -> dict[str, Any]:
+    return netbox.run(drained, timeout_s=SLOWLY_S)
+
+
+def test_an_endpoint_that_goes_keeps_its_connections_and_gets_no_new_ones(draining: dict[str, Any]) -> None:
+    assert draining["greeting"] == "here1"
+    assert "10.244.1.21:8080 -m -w 0" in draining["draining"]
+    assert draining["established"] == "here1 still there?"
+    assert draining["established to the end"] == "here1 and now?"
+    assert draining["new ones"] == ["here2"]
+
+
+def test_datagrams_go_elsewhere_at_once(draining: dict[str, Any]) -> None:
+    assert draining["udp"] == "here1"
+    assert draining["udp afterwards"] == "here2"
+    assert [line for line in draining["draining"] if line.startswith("10.244.1.21")] == ["10.244.1.21:8080 -m -w 0"]
+
+
+def test_one_that_comes_back_gets_connections_again(draining: dict[str, Any]) -> None:
+    assert draining["back"] == sorted(f"10.244.1.{n}:8080 -m -w 1" for n in (21, 21, 22, 22))
+
+
+def test_a_drained_one_goes_when_its_last_connection_is_over(draining: dict[str, Any]) -> None:
+    assert draining["again while draining"] == 60
+    assert draining["over"] == ["10.244.1.22:8080 -m -w 1"] * 2
+
+
 def with_ports(objects: tuple[dict[str, Any], dict[str, Any]], ports: list[dict[str, Any]]) -> tuple[Any, Any]:
     """The same service with these ports."""
     objects[0]["spec"]["ports"] = ports

@@ -1,0 +1,64 @@
+"""The guide: every command of its pages is run, page by page, and what they show is what is printed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.console_page import as_shown, shell, steps
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if steps(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_what_happens(page: Path, tmp_path: Path) -> None:
+    for part in ("topologies", "cni_scripts", "proxy_rules", "experiments", "docs"):
+        (tmp_path / part).symlink_to(ROOT / part)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "COLUMNS": "120",
+        "TERM": "dumb",
+        "HOME": str(tmp_path),
+    }
+    for name in ("MININETES_LAB", "KUBECONFIG"):
+        environment.pop(name, None)
+    if os.geteuid() != 0:
+        environment["XDG_RUNTIME_DIR"] = str(tmp_path)
+    wrong = []
+    with shell(tmp_path, environment) as terminal:
+        for step in steps(page):
+            printed, status = terminal.type(step.command)
+            where = f"{page.relative_to(ROOT)}:{step.line}: $ {step.command}\n"
+            if status != step.status:
+                wrong.append(f"{where}ended with status {status}, not {step.status}, and printed:\n{printed}")
+            elif step.shown and not as_shown(step.shown, printed):
+                wrong.append(f"{where}printed:\n{printed}\nand the page shows:\n" + "\n".join(step.shown))
+    assert not wrong, "\n\n".join(wrong)
+
+
+def test_there_is_a_guide() -> None:
+    assert len(PAGES) >= 3
+    assert shutil.which("mininetes", path=str(Path(sys.executable).parent))
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "expected"),
+    [
+        (["a"], "a\n", True),
+        (["a"], "b\n", False),
+        (["a ...c"], "a b c\n", True),
+        (["a", "..."], "a\nb\nc\n", True),
+        (["...", "c"], "a\nb\nc\n", True),
+        (["...", "c"], "a\nb\n", False),
+        (["a"], "a \n", True),
+        (["a"], "a\nb\n", False),
+    ],
+)
+def test_how_output_is_compared(shown: list[str], printed: str, expected: bool) -> None:
+    assert as_shown(shown, printed) is expected
