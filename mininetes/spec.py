@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from mininetes import yaml_documents
+from mininetes import kind_file, yaml_documents
 from mininetes.addressing import AddressPlan
 from mininetes.errors import BadInput
 from mininetes.spec_sections import (
@@ -270,10 +270,13 @@ def _refuse_unknown(part: Mapping[Any, Any], known: tuple[str, ...], place: str)
             raise BadInput(f"{place}{key}", None, f"unknown key; known here: {', '.join(known)}")
 
 
-def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
+def read_cluster_file(
+    path: Path, note: Callable[[str], object] = lambda text: None
+) -> tuple[str | None, dict[str, Any]]:
     """Return name and ``spec`` of a cluster file, not yet checked, so that flags can be laid over it.
 
-    Raises BadInput when the file is missing, is no YAML, or is no cluster.
+    A file of kind's is taken for what it means here; ``note`` is told what of it has no meaning. Raises BadInput
+    when the file is missing, is no YAML, or is no cluster.
     """
     try:
         text = path.read_text()
@@ -290,6 +293,11 @@ def read_cluster_file(path: Path) -> tuple[str | None, dict[str, Any]]:
         raise BadInput(str(path), None, "not YAML: " + " ".join(str(wrong).split())) from None
     if not isinstance(content, dict):
         raise BadInput(str(path), None, f"a mapping with apiVersion: {API_VERSION}, kind: Cluster, spec")
+    if kind_file.is_kind(content):
+        cluster = kind_file.read(content, str(path))
+        for each in cluster.notes:
+            note(each)
+        return cluster.name, cluster.spec
     for key, right in (("apiVersion", API_VERSION), ("kind", "Cluster")):
         if content.get(key) != right:
             raise BadInput(f"{path}: {key}", content.get(key), right)

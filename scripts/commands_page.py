@@ -1,4 +1,4 @@
-"""Writes docs/commands.md: each command with its usage, its options and an example, as the commands themselves have them.
+"""Writes docs/commands.md: each command with its usage, its options and an example, as the commands have them.
 
 python scripts/commands_page.py            writes the page
 python scripts/commands_page.py --print    prints it; a test holds that the page is this
@@ -19,8 +19,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 HEAD = """\
 # Commands
 
-Written by `scripts/commands_page.py` from what `mininetes COMMAND --help` says; `-h` and `--help` work everywhere. What is
-described on other pages: [exit statuses](../README.md#exit-statuses), [what `run` writes](results.md), [parts](parts.md).
+Written by `scripts/commands_page.py` from what `mininetes COMMAND --help` says; `-h` and `--help` work everywhere.
+On other pages: [exit statuses](../README.md#exit-statuses), [what `run` writes](results.md), [parts](parts.md).
 """
 
 

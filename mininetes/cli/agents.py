@@ -12,7 +12,7 @@ from mininetes.lab.asking import ask
 from mininetes.testbed import show
 
 
-@click.group("agents")
+@click.group("agents", epilog="Example: mininetes agents ls -o json")
 def agents_command() -> None:
     """List, stop and start single agents: API server, scheduler, kubelets, ..."""
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from mininetes.cli.options import description, output_option
-from mininetes.errors import MissingFeature
+from mininetes.errors import BadInput, MissingFeature
 from mininetes.kernel import features
 
 
@@ -27,11 +27,19 @@ def doctor_command(output: str) -> int:
     return MissingFeature.exit_status if missing else 0
 
 
-@click.command("validate", epilog="Example: mininetes validate my-cluster.yaml")
-@click.argument("cluster_file", metavar="CLUSTER.yaml")
+@click.command("validate", epilog="Example: mininetes validate my-cluster.yaml; mininetes validate --schema")
+@click.argument("cluster_file", required=False, metavar="CLUSTER.yaml")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of cluster files, for editors, and check none.")
 @output_option
-def validate_command(cluster_file: str, output: str) -> int:
+def validate_command(cluster_file: str | None, schema: bool, output: str) -> int:
     """Check a cluster file as `up` would, and build nothing; status 2 when it is wrong."""
+    if schema:
+        from mininetes.cluster_schema import cluster_schema  # noqa: PLC0415
+
+        click.echo(json.dumps(cluster_schema(), indent=2))
+        return 0
+    if cluster_file is None:
+        raise BadInput("CLUSTER.yaml", None, "a cluster file, or --schema alone")
     from mininetes.testbed.preflight import checked  # noqa: PLC0415
 
     spec = checked(description(cluster_file, None)).spec

@@ -19,11 +19,11 @@ from mininetes.lab.launcher import package_environment
 from mininetes.lab.supervising import check_up
 
 _TARGET = "NODE|pod/NAME|container/NAME"
-_NODE_ENVIRONMENT = {"KUBECONFIG": "/etc/kubernetes/admin.conf"}
+NODE_ENVIRONMENT = {"KUBECONFIG": "/etc/kubernetes/admin.conf"}
 """With it kubectl works in the control plane's nodes, which have that file; one of the host's labs would be another."""
 
 
-def _argv(lab: state.LabState, target: str, command: list[str]) -> list[str]:
+def argv_in(lab: state.LabState, target: str, command: list[str]) -> list[str]:
     """The argv that runs ``command`` in a node or pod. Raises BadInput that lists what there is."""
     lab_pid = check_up(lab)
     status: dict[str, Any] = ask(lab.control, op="status")
@@ -51,10 +51,10 @@ def _argv(lab: state.LabState, target: str, command: list[str]) -> list[str]:
 
 def _become(argv: list[str]) -> NoReturn:
     sys.stdout.flush()
-    os.execvpe(argv[0], argv, {**os.environ, "PATH": _path(), **_NODE_ENVIRONMENT})  # noqa: S606 - we become it
+    os.execvpe(argv[0], argv, {**os.environ, "PATH": path_inside(), **NODE_ENVIRONMENT})  # noqa: S606 - we become it
 
 
-def _path() -> str:
+def path_inside() -> str:
     """The caller's PATH, which `main` has completed, with the node's CNI plugins for those who call them by hand."""
     return f"{os.environ.get('PATH', '')}:/opt/cni/bin"
 
@@ -66,7 +66,7 @@ def _path() -> str:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def exec_command(lab: str | None, target: str, command: tuple[str, ...]) -> None:
     """Run a command in a node or a pod; its exit status is ours."""
-    _become(_argv(state.find(lab), target, list(command)))
+    _become(argv_in(state.find(lab), target, list(command)))
 
 
 @click.command("shell", epilog="Example: mininetes shell --mininet")
@@ -82,7 +82,7 @@ def shell_command(lab: str | None, mininet: bool, target: str | None) -> int:
         return mininet_command_line(check_up(found))
     assert target is not None
     prompt = f"PS1=\\u@{target}:\\w# "
-    _become(_argv(found, target, ["env", prompt, "bash", "--norc"]))
+    _become(argv_in(found, target, ["env", prompt, "bash", "--norc"]))
 
 
 def mininet_command_line(lab_pid: int) -> int:

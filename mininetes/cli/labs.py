@@ -22,7 +22,14 @@ from mininetes.testbed import show
 DOWN_TIMEOUT_S = 30.0
 
 
-@click.command("up", epilog="Example: mininetes up --nodes 5 --fabric none --lab quiet")
+@click.command(
+    "up",
+    epilog="""\b
+Examples:
+  mininetes up --nodes 5 --fabric none --lab quiet
+  mininetes up leaf-spine --set controlPlane.store=etcd
+  mininetes up two-racks --dry-run | less""",
+)
 @cluster_options
 @click.option("--mininet", is_flag=True, help="Stay in front with Mininet's command line; the lab ends with it.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, metavar="PORT",

@@ -12,7 +12,7 @@ from mininetes.lab.asking import ask
 from mininetes.testbed import show
 
 
-@click.group("probe")
+@click.group("probe", epilog="Example: mininetes probe reachability")
 def probe_command() -> None:
     """Measure a running lab with packets."""
 

@@ -15,7 +15,7 @@ from mininetes.lab.asking import ask
 _node_option = click.option("--node", metavar="NODE", help="Its node; not needed where no other has one of that name.")
 
 
-@click.group("net")
+@click.group("net", epilog="Example: mininetes net ls")
 def net_command() -> None:
     """Container networks of a lab's nodes: bridge, host, none, macvlan, ipvlan, overlay."""
 
@@ -139,7 +139,7 @@ def disconnect(lab: str | None, network: str, member: str) -> int:
     return 0
 
 
-@click.group("container")
+@click.group("container", epilog="Example: mininetes container run web --node node1")
 def container_command() -> None:
     """Plain containers: a network namespace each, in which the responder answers."""
 

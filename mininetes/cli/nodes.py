@@ -11,7 +11,7 @@ from mininetes.lab import state
 from mininetes.lab.asking import ask
 
 
-@click.group("node")
+@click.group("node", epilog="Example: mininetes node add")
 def node_command() -> None:
     """Add nodes to a running lab, and take them away."""
 

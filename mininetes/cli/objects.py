@@ -150,7 +150,7 @@ def read_manifests(files: Sequence[str]) -> list[dict[str, Any]]:
             for number, document in enumerate(documents, start=1):
                 items = document.get("items") if isinstance(document, dict) and document.get("kind") == "List" else None
                 for each in items if isinstance(items, list) else [document]:
-                    found.append(_checked(each, f"{source}: document {number}"))
+                    found.append(checked_manifest(each, f"{source}: document {number}"))
     if not found:
         raise BadInput("--filename", ", ".join(files), "a manifest with at least one object")
     return found
@@ -170,7 +170,7 @@ def _texts(name: str) -> list[tuple[str, str]]:
         raise BadInput("--filename", name, f"text in UTF-8 ({wrong.reason})") from None
 
 
-def _checked(document: Any, place: str) -> dict[str, Any]:
+def checked_manifest(document: Any, place: str) -> dict[str, Any]:
     """One object whose kind is known and which has a name. Raises BadInput."""
     from mininetes.apiserver.resources import by_kind  # noqa: PLC0415
 
@@ -189,7 +189,13 @@ def _checked(document: Any, place: str) -> dict[str, Any]:
     return document
 
 
-@click.command("apply", epilog="Example: mininetes apply -f web.yaml")
+@click.command(
+    "apply",
+    epilog="""\b
+Examples:
+  mininetes apply -f web.yaml
+  mininetes apply -f web.yaml --dry-run""",
+)
 @lab_option
 @files_option
 @namespace_option
@@ -210,7 +216,7 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str, dry_r
             where = obj["metadata"].get("namespace", namespace) if resource.namespaced else None
             label = f"{_prefix(resource)}{obj['metadata']['name']}"
             try:
-                said, after = await _apply(client, resource, obj, where, dry_run=dry_run)
+                said, after = await apply_one(client, resource, obj, where, dry_run=dry_run)
                 click.echo(f"{label} {said}")
                 if watched is not None and resource.kind == "Service":
                     click.echo(watched.difference(after), nl=False)
@@ -222,7 +228,7 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str, dry_r
     return 1 if with_api(state.find(lab), work) else 0
 
 
-async def _apply(
+async def apply_one(
     client: Client, resource: Resource, wanted: dict[str, Any], namespace: str | None, *, dry_run: bool
 ) -> tuple[str, dict[str, Any]]:
     """Create one object or change it; says which it was, and gives it as it is then. Raises ApiError."""

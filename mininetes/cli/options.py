@@ -70,7 +70,7 @@ def _set(spec: dict[str, Any], field: str, value: object) -> None:
     place[last] = value
 
 
-def _from_folder(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+def from_folder(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a file's ``spec`` in which paths of parts start from the file's folder."""
     spec = dict(spec)
     for key in ("cni", "underlay", "fabric", "proxy"):
@@ -105,8 +105,8 @@ def description(
     if cluster_file is not None:
         path = Path(cluster_file)
         path = path if path.exists() else parts.find("cluster", cluster_file).path
-        name, spec = read_cluster_file(path)
-        spec = _from_folder(spec, path.parent)
+        name, spec = read_cluster_file(path, lambda text: click.echo(f"mininetes: {path}: {text}", err=True))
+        spec = from_folder(spec, path.parent)
     if nodes is not None:
         if nodes < 1:
             raise BadInput("--nodes", nodes, "at least 1")

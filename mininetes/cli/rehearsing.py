@@ -27,7 +27,8 @@ def show_runs(experiment: Experiment, seed: int, output: str, *, verbose: bool) 
         click.echo(json.dumps(found, indent=2))
         return
     runs = sum(len(lab.runs) for lab in labs)
-    click.echo(f"# {experiment.name}: {runs} runs in {len(labs)} labs, one after the other; seed {seed}")
+    counts = " in ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((runs, "run"), (len(labs), "lab")))
+    click.echo(f"# {experiment.name}: {counts}; seed {seed}")
     for lab, cluster in zip(labs, clusters, strict=True):
         _print(experiment, lab, cluster, verbose=verbose)
 

@@ -27,6 +27,7 @@ _MOST_FAILURES = 20
 Examples:
   mininetes run quickstart --set fabric=none --out results/none
   mininetes run proxy_modes --size figures --out results/modes --resume
+  mininetes run fabrics --dry-run --verbose
   mininetes run --list""",
 )
 @click.argument("experiment", required=False)

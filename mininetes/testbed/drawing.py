@@ -253,7 +253,7 @@ def _cables(underlay: Underlay, layout: _Layout) -> list[str]:
         if one is other:
             continue
         upper, lower = sorted((one, other), key=lambda box: box.y)
-        label = label(cable)
+        label = slowed_by(cable)
         drawn[upper.name, lower.name] = (upper, lower, label)
     found = []
     for upper, lower, label in drawn.values():
@@ -269,7 +269,7 @@ def _cables(underlay: Underlay, layout: _Layout) -> list[str]:
     return found
 
 
-def label(cable: Cable) -> str:
+def slowed_by(cable: Cable) -> str:
     """What slows a link down, and an MTU that is not the usual one; "" for a plain one."""
     shape = cable.shape
     said = [

@@ -15,7 +15,6 @@ from mininetes.testbed import drawing
 from mininetes.testbed.blueprint import Blueprint
 
 _NETWORK = "pod network"
-_INCH = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,11 @@ def graph_of(blueprint: Blueprint) -> Graph:
     """The vertices, hosts first in the underlay's order, and the edges."""
     vertices = [*_hosts(blueprint), *(Vertex(name, "switch", ("switch",)) for name in blueprint.underlay.switches)]
     edges = [
-        Edge((cable.ends[0].owner, cable.ends[1].owner), drawing.label(cable)) for cable in blueprint.underlay.cables
+        Edge((cable.ends[0].owner, cable.ends[1].owner), drawing.slowed_by(cable))
+        for cable in blueprint.underlay.cables
     ]
     if blueprint.connects_nodes and len(blueprint.view.nodes) > 1:
-        vertices.append(Vertex(_NETWORK, "network", (drawing.network_title(blueprint),)))
+        vertices.append(Vertex(_NETWORK, "network", (drawing.network_title(blueprint).removeprefix(f"{_NETWORK} "),)))
         tunnels = drawing.has_tunnels(blueprint)
         edges += [Edge((_NETWORK, node.name), dashed=tunnels, thick=True) for node in blueprint.view.nodes]
     return Graph(drawing.title(blueprint), vertices, edges)
@@ -115,7 +115,7 @@ def dot(blueprint: Blueprint) -> str:
     lines = [
         "graph cluster {",
         f"  graph [label={_quoted(graph.title)}, labelloc=t, fontname=Helvetica];",
-        f"  node [shape=box, style=filled, fontname=Helvetica, fontsize=10, margin={_INCH / 5:g}];",
+        "  node [shape=box, style=filled, fontname=Helvetica, fontsize=10, margin=0.1];",
         "  edge [fontname=Helvetica, fontsize=9];",
     ]
     for vertex in graph.vertices:
@@ -137,7 +137,12 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-FORMATS: Mapping[str, Callable[[Blueprint], str]] = {"svg": drawing.svg, "mermaid": mermaid, "dot": dot}
+def svg(blueprint: Blueprint) -> str:
+    """The drawing, on a ground of its own: pages may be dark."""
+    return drawing.svg(blueprint).replace('class="topology"', 'class="topology" style="background:#ffffff"', 1)
+
+
+FORMATS: Mapping[str, Callable[[Blueprint], str]] = {"svg": svg, "mermaid": mermaid, "dot": dot}
 _ENDINGS = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.console_page import as_shown, shell, steps
+from console_page import as_shown, shell, steps
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if steps(page)]

@@ -79,7 +79,7 @@ def lived(mode: Any, backend: str | None, steps: int, seed: int) -> list[str]:
     import proxy_net as net  # noqa: PLC0415 - in the sandbox
 
     from mininetes.agents.kubeproxy.restoring import NodeTools  # noqa: PLC0415
-    from mininetes.agents.kubeproxy.rule_keeper import _applier  # noqa: PLC0415
+    from mininetes.agents.kubeproxy.rule_keeper import applier_of  # noqa: PLC0415
     from mininetes.kernel.processes import Namespaces  # noqa: PLC0415
 
     net.build()
@@ -103,7 +103,7 @@ def lived(mode: Any, backend: str | None, steps: int, seed: int) -> list[str]:
             fresh = f"fresh{step}"
             net.add_named(net.path(fresh))
             tools = NodeTools(Namespaces(net=net.path(fresh)), backend)
-            _applier(mode, proxy.builder.config, tools).whole(synced.ruleset)
+            applier_of(mode, proxy.builder.config, tools).whole(synced.ruleset)
             ours, theirs = (sorted_declarations(kernel(net, mode, backend, name)) for name in ("node", fresh))
             wrong += [f"step {step}: {key}" for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)]
             net.delete_named(net.path(fresh))

@@ -19,8 +19,8 @@ from tests.vm import reports
 from tests.vm.machine import Machine, MachineFailed, missing_here, snapshot
 
 INSIDE = "tests/vm/inside/"
-NEEDED = ("mininetes", "tests", "topologies", "cni_scripts", "proxy_rules", "experiments", "pyproject.toml")
-TIMEOUT_S = 1200.0
+NEEDED = ("mininetes", "tests", "topologies", "cni_scripts", "proxy_rules", "experiments", "docs", "pyproject.toml")
+TIMEOUT_S = 2700.0
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 
 

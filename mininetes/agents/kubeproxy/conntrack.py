@@ -6,6 +6,7 @@ translation: to an endpoint that is gone, or to nowhere from before the first en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from mininetes.agents.kubeproxy.restoring import NodeTools
@@ -13,6 +14,9 @@ from mininetes.agents.kubeproxy.view import PortTraffic
 from mininetes.kernel.processes import ProcessFailed
 
 _NONE_DELETED = "0 flow entries have been deleted"
+_LOOK_FIRST = 2
+"""With more filters than these it pays to list the flows: each filter is a process, and most find nothing."""
+_ENDS = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
 
 
 def stale_flows(old: Iterable[PortTraffic], new: Iterable[PortTraffic]) -> list[tuple[str, ...]]:
@@ -57,12 +61,29 @@ def _all_of(traffic: PortTraffic) -> list[tuple[str, ...]]:
     return flows
 
 
+def there(flows: Iterable[tuple[str, ...]], listing: str) -> list[tuple[str, ...]]:
+    """Those filters that a flow of ``conntrack -L`` passes. Pure."""
+    seen: set[tuple[str, str, str]] = set()
+    for line in listing.splitlines():
+        ends = [value for _, value in _ENDS.findall(line)]
+        if len(ends) == 8:  # source, destination and ports of the original direction, and of the reply
+            seen |= {(to, ends[3], nat) for to in (ends[1], "") for nat in (ends[4], "")}
+    return [flow for flow in flows if _wanted(flow) in seen]
+
+
+def _wanted(flow: tuple[str, ...]) -> tuple[str, str, str]:
+    given = dict(zip(flow[::2], flow[1::2], strict=True))
+    return given.get("--orig-dst", ""), given["--orig-port-dst"], given.get("--dst-nat", "")
+
+
 def forget(tools: NodeTools, flows: Sequence[tuple[str, ...]]) -> int:
     """Have the node's kernel forget these flows; returns for how many filters any were there. Blocking.
 
     Raises ProcessFailed when conntrack(8) cannot do it.
     """
     hit = 0
+    if len(flows) > _LOOK_FIRST:
+        flows = there(flows, tools.run("conntrack", "-L", "-p", "udp").stdout)
     for flow in flows:
         done = tools.run("conntrack", "-D", "-p", "udp", *flow, check=False)
         if done.status == 0:

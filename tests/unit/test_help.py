@@ -1,0 +1,81 @@
+"""Every command's help has an example, and every example is one that the command takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from mininetes.cli.main import cli
+
+_PROGRAM = re.compile(r"(?:^|[;|(]|\$\()\s*mininetes\s")
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if path:
+        yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from commands(found, (*path, name))
+
+
+COMMANDS = {" ".join(path): command for path, command in commands(cli)}
+
+
+def examples(epilog: str) -> list[list[str]]:
+    """The words behind ``mininetes`` of each call in an epilog; what a shell makes of its output is left out."""
+    text = epilog.replace("\b", "").strip()
+    assert re.match(r"Examples?:", text), "an epilog begins with Example: or Examples:"
+    found = []
+    for line in re.sub(r"^Examples?:", "", text).splitlines():
+        for call in _PROGRAM.split(line)[1:]:
+            words = shlex.split(re.split(r"[;|)]", call)[0])
+            found.append(words)
+    return found
+
+
+def parse(words: list[str]) -> list[str]:
+    """Have click read a call without carrying it out; returns the command's path. Raises click.ClickException."""
+    context, path, command = cli.make_context("mininetes", list(words)), [], cli
+    while isinstance(command, click.Group):
+        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert name is not None
+        assert found is not None
+        path.append(name)
+        context, command = found.make_context(name, rest, parent=context), found
+    return path
+
+
+def test_there_are_commands() -> None:
+    assert {"up", "run", "graph", "net create", "validate"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_an_example_that_it_takes(name: str) -> None:
+    epilog = COMMANDS[name].epilog
+    assert epilog, "no example"
+    calls = examples(epilog)
+    assert calls, epilog
+    for words in calls:
+        path = parse(words)
+        assert " ".join(path).startswith(name), f"{words} is an example of {' '.join(path)}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_command_says_what_it_does(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    for each in command.params:
+        if isinstance(each, click.Option):
+            assert each.help, f"{each.opts} has no help"
+
+
+def test_a_wrong_example_is_noticed() -> None:
+    with pytest.raises(click.UsageError):
+        parse(["up", "--no-such-option"])
