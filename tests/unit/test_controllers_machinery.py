@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from mininetes.agents.controllers import expectations
+from mininetes.agents.controllers.controller import Controller, Shared
 from mininetes.agents.controllers.expectations import Expectations
+from mininetes.agents.controllers.settings import ControllerSettings
 from mininetes.agents.election import ElectionTimes, LeaderElection
 from mininetes.agents.events import EventRecorder
 from mininetes.agents.klog import AgentLog
@@ -243,6 +245,53 @@ def test_work_that_fails_is_begun_anew(log: AgentLog) -> None:
         return len(begun)
 
     assert asyncio.run(story()) == 3
+
+
+class Failing(Controller):
+    """Fails once, then is done."""
+
+    name = "failing"
+
+    def __init__(self, shared: Shared, failure: Exception) -> None:
+        super().__init__(shared)
+        self._failures = [failure]
+        self.done = False
+
+    async def sync(self, key: str) -> float | None:
+        if self._failures:
+            raise self._failures.pop()
+        self.done = True
+        return None
+
+
+@pytest.mark.parametrize(
+    ("failure", "level"),
+    [
+        (ApiError.not_found("deployments.apps", "web"), ""),
+        (ApiError(409, "Conflict", "the object has been modified"), ""),
+        (Unreachable("no API server answers"), "W"),
+        (ApiError(422, "Invalid", "spec.replicas: -1"), "E"),
+        (KeyError("spec"), "E"),
+    ],
+    ids=str,
+)
+def test_what_changed_meanwhile_is_no_error_and_all_is_tried_again(
+    tmp_path: Path, failure: Exception, level: str
+) -> None:
+    async def fails_once() -> bool:
+        log = AgentLog(str(tmp_path / "agent.log"))
+        events = EventRecorder(Leases(), "failing", "node1", log)  # type: ignore[arg-type]
+        failing = Failing(Shared(Leases(), log, events, ControllerSettings()), failure)  # type: ignore[arg-type]
+        failing.queue.add("default/web")
+        work = asyncio.ensure_future(failing.run())
+        await until(lambda: failing.done)
+        work.cancel()
+        await asyncio.wait([work])
+        return failing.done
+
+    assert asyncio.run(fails_once())
+    said = (tmp_path / "agent.log").read_text() if (tmp_path / "agent.log").exists() else ""
+    assert [line[0] for line in said.splitlines() if "failing" in line] == ([level] if level else [])
 
 
 def test_events_that_repeat_themselves_are_counted(log: AgentLog) -> None:

@@ -126,9 +126,9 @@ class Controller(ABC):
                 self.queue.add_after(key, again_s)
 
     def _report(self, key: str, failed: Exception, delay_s: float) -> None:
-        """Conflicts are everyday life, an unreachable server is a warning; all else is an error worth its name."""
-        if isinstance(failed, ApiError) and failed.code == 409:
-            self.log.info("Conflict, will retry", v=4, controller=self.name, key=key, err=failed)
+        """What changed or went meanwhile is everyday life, an unreachable server a warning; all else is an error."""
+        if isinstance(failed, ApiError) and failed.code in (404, 409):
+            self.log.info("Changed meanwhile, will retry", v=4, controller=self.name, key=key, err=failed)
         elif isinstance(failed, Unreachable):
             self.log.warning("Sync failed", controller=self.name, key=key, err=failed, retryInSeconds=delay_s)
         else:
