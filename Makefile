@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL := C.UTF-8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo figures experiments test check mutants bench clean
+.PHONY: help setup setup-tests demo vm figures experiments test test-install check mutants bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -23,14 +23,21 @@ setup-tests: setup ## what tests need besides: a browser, and a virtual machine 
 demo: setup ## run the quickstart: a three-node cluster, its reachability matrix and latencies
 	@$(BIN)/mininetes run experiments/quickstart.py
 
+vm: setup ## any command in a throw-away virtual machine with all kernel features: make vm ARGS="up --proxy ipvs"
+	@scripts/vm_kernel.sh --anyway
+	@$(BIN)/python -m scripts.vm $(ARGS)
+
 figures: setup ## run every experiment at a size for minutes, and make a report; goes on where it was
 	@scripts/experiments.sh figures results/figures
 
 experiments: setup ## the same at full size, which takes hours
 	@scripts/experiments.sh full results/experiments
 
-test: setup-tests ## run all tests; a skipped one fails
-	@$(PYTEST) -n $(JOBS) --dist loadfile
+test: setup-tests ## run all tests, or these: TESTS="tests/unit ..."; a skipped one fails
+	@$(PYTEST) -n $(JOBS) --dist loadfile $(TESTS)
+
+test-install: ## both commands of the README in clean Debian roots (RELEASES, TESTS); hours with all tests, needs root
+	@scripts/fresh_machines.sh --tests "$(TESTS)" $(RELEASES)
 
 check: setup ## linters, types, layers, unit and golden tests: no root, seconds
 	@$(BIN)/ruff check .

@@ -65,7 +65,14 @@ setup(
     license_files=["LICENSE"],
     classifiers=["Operating System :: POSIX :: Linux", "Programming Language :: Python :: 3"],
     packages=find_packages(include=["mininetes", "mininetes.*"]),
-    package_data={"mininetes": ["py.typed", "apiserver/kubernetes-1.30.json", "apiserver/protobuf-1.33.json"]},
+    package_data={
+        "mininetes": [
+            "py.typed",
+            "apiserver/kubernetes-1.30.json",
+            "apiserver/protobuf-1.33.json",
+            "cli/new_repository/**/*.in",
+        ]
+    },
     python_requires=">=3.10",
     # Mininet itself comes from the distribution (package mininet): it is not in the package index.
     install_requires=[
@@ -86,6 +93,7 @@ setup(
         "protobuf>=4.22",
     ],
     extras_require={
+        "test": ["pytest>=7.2"],  # for the fixtures of mininetes.testing
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -100,6 +108,9 @@ setup(
             "wheel",
         ],
     },
-    entry_points={"console_scripts": ["mininetes = mininetes.cli:main", "mn8s = mininetes.cli:main"]},
+    entry_points={
+        "console_scripts": ["mininetes = mininetes.cli:main", "mn8s = mininetes.cli:main"],
+        "pytest11": ["mininetes = mininetes.testing.plugin"],
+    },
     cmdclass={"build_py": BuildWithParts},
 )

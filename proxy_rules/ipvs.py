@@ -153,6 +153,13 @@ def _member(address: str, port: ServicePort) -> str:
     return f"{address},{port.protocol}:{port.port}"
 
 
+def as_members(network: str) -> tuple[str, ...]:
+    """A network as an ipset of networks takes and shows it: in two halves when it is everything, a host by itself."""
+    if network.endswith("/0"):
+        return "0.0.0.0/1", "128.0.0.0/1"
+    return (network.removesuffix("/32"),)
+
+
 def _add_load_balancer(building: Building, port: ServicePort, ip: str) -> None:
     """The sets of one load-balancer address, with the source ranges that may use it."""
     building.add(LOAD_BALANCER, _member(ip, port))
@@ -162,7 +169,8 @@ def _add_load_balancer(building: Building, port: ServicePort, ip: str) -> None:
         return
     building.add(LOAD_BALANCER_FW, _member(ip, port))
     for network in port.source_ranges:
-        building.add(SOURCE_CIDR, f"{_member(ip, port)},{network}")
+        for part in as_members(network):
+            building.add(SOURCE_CIDR, f"{_member(ip, port)},{part}")
     if port.allows(building.view.address):
         # a node that has the address itself sends from it
         building.add(SOURCE_IP, f"{_member(ip, port)},{ip}")

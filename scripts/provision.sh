@@ -4,7 +4,8 @@
 # A second call finds .setup-stamp as it left it, installs nothing and asks the network for nothing.
 # Exit status: 0 done, 3 something is missing that cannot be had.
 set -euo pipefail
-export LC_ALL=C
+# shellcheck source=scripts/packages.sh
+source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 PACKAGES=(
     mininet                              # without Open vSwitch, which it recommends: switches are Linux bridges
@@ -20,13 +21,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 STAMP=.setup-stamp
 STARTED=$SECONDS
-LOG=
-
-say() { printf 'set-up: %s\n' "$*"; }
-fail() {
-    printf 'set-up: %s\n' "$*" >&2
-    exit 3
-}
 
 # What the stamp holds: all that the virtual environment was made from, and where it is.
 fingerprint() {
@@ -44,49 +38,12 @@ venv_works() {
         (cd / && "$ROOT/.venv/bin/python" -I -c 'import mininetes, mininet' 2>/dev/null)
 }
 
-# Run a step quietly; if it fails, show all that it said, then one line that says what is wrong.
-step() { # step ERROR COMMAND...
-    local error=$1
-    shift
-    if ! "$@" >"$LOG" 2>&1 </dev/null; then
-        cat "$LOG" >&2
-        fail "$error"
-    fi
-}
-
-missing_packages() {
-    local installed package
-    installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null || true)
-    for package in "${PACKAGES[@]}"; do
-        [[ $'\n'$installed$'\n' == *$'\n'"installed $package"$'\n'* ]] || printf '%s\n' "$package"
-    done
-}
-
-install_packages() {
-    local missing as_root=()
-    command -v dpkg-query >/dev/null || fail "this is neither Debian nor Ubuntu; install by hand: ${PACKAGES[*]}"
-    mapfile -t missing < <(missing_packages)
-    ((${#missing[@]})) || return 0
-    if ((EUID != 0)); then
-        command -v sudo >/dev/null ||
-            fail "missing packages, and neither root nor sudo to install them: ${missing[*]}"
-        sudo -v || fail "missing packages, and sudo refused to install them: ${missing[*]}"
-        as_root=(sudo)
-    fi
-    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
-    say "installing packages: ${missing[*]}"
-    step "apt-get update failed; still missing: ${missing[*]}" "${apt[@]}" update
-    step "apt-get could not install all of: ${missing[*]} (on Ubuntu they need the component universe)" \
-        "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
-    keep_etcd_off "${missing[@]}"
-}
-
 # Debian's package starts an etcd on the host, which nothing here uses: labs run their own. One that was
 # there before is somebody's, and stays. Nothing is laid in apt's way for it (a policy-rc.d would hold for
 # all packages, and would stay if this script were killed).
-keep_etcd_off() { # keep_etcd_off NEWLY_INSTALLED...
-    [[ " $* " == *" etcd-server "* && -d /run/systemd/system ]] || return 0
-    "${as_root[@]}" systemctl disable --now etcd >"$LOG" 2>&1 </dev/null ||
+keep_etcd_off() {
+    [[ " ${NEWLY_INSTALLED[*]} " == *" etcd-server "* && -d /run/systemd/system ]] || return 0
+    "${AS_ROOT[@]}" systemctl disable --now etcd >/dev/null 2>&1 </dev/null ||
         say "the package etcd-server started a service on this machine: systemctl disable --now etcd ends it"
 }
 
@@ -123,13 +80,11 @@ main() {
     fi
     [[ -w . && (! -e .venv || -w .venv) ]] ||
         fail "$ROOT or its .venv cannot be written by $(id -un): run make setup as $(stat -c %U .venv 2>/dev/null || stat -c %U .)"
-    exec 9<setup.py
-    flock 9 # two calls at once: the second finds all done
+    one_at_a_time # of two calls at once the second finds all done
     if ! is_set_up; then
-        LOG=$(mktemp)
-        trap 'rm -f "$LOG"' EXIT
         rm -f "$STAMP"
-        install_packages
+        install_packages "${PACKAGES[@]}"
+        keep_etcd_off
         make_venv
         scripts/kubectl_clients.sh </dev/null
         fingerprint >"$STAMP"

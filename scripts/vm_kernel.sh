@@ -1,11 +1,11 @@
 #!/bin/bash
-# The virtual machine in which tests run that need what this kernel lacks (ip_vs, netem, dummy, ...): qemu as a
+# The virtual machine for what this kernel lacks (ip_vs, netem, dummy, ...), of tests and of make vm: qemu as a
 # package, the distribution's kernel unpacked into .venv/vm-kernel (never installed: the host boots what it did).
-# Does nothing where the running kernel has it all, or when it is there already: then it asks the network for nothing.
-# Run by make setup-tests, after provision.sh. Exit status: 0 done, 3 something is missing that cannot be had.
+# Does nothing where the running kernel has it all, unless called with --anyway, or when it is there already: then it
+# asks the network for nothing. Run after provision.sh. Exit status: 0 done, 3 something is missing that cannot be had.
 set -euo pipefail
-export LC_ALL=C
-export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# shellcheck source=scripts/packages.sh
+source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 PACKAGES=(qemu-system-x86 kmod file) # virtme-ng asks file for the kernel's version
 KVM_ANSWERS_WITHIN_S=10
@@ -19,22 +19,6 @@ WORK=
 STARTED=$SECONDS
 trap '[[ -z $WORK ]] || rm -rf "$WORK"' EXIT
 
-say() { printf 'set-up: %s\n' "$*"; }
-fail() {
-    printf 'set-up: %s\n' "$*" >&2
-    exit 3
-}
-
-# Run a step quietly; if it fails, show all that it said, then one line that says what is wrong.
-step() { # step ERROR COMMAND...
-    local error=$1
-    shift
-    if ! "$@" >"$WORK/log" 2>&1 </dev/null; then
-        cat "$WORK/log" >&2
-        fail "$error"
-    fi
-}
-
 is_there() { # with what KVM was then, as another user may have another answer
     [[ -r $STAMP && $(<"$STAMP") == "$(fingerprint)" ]] && command -v qemu-system-x86_64 modprobe >/dev/null
 }
@@ -43,25 +27,6 @@ fingerprint() {
     cksum <scripts/vm_kernel.sh
     [[ -r /dev/kvm && -w /dev/kvm ]] && echo kvm
     id -u
-}
-
-install_packages() {
-    local package missing=() as_root=()
-    for package in "${PACKAGES[@]}"; do
-        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-    done
-    ((${#missing[@]})) || return 0
-    if ((EUID != 0)); then
-        command -v sudo >/dev/null ||
-            fail "tests need packages, and neither root nor sudo is here to install them: ${missing[*]}"
-        sudo -v || fail "tests need packages, and sudo refused to install them: ${missing[*]}"
-        as_root=(sudo)
-    fi
-    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
-    say "installing packages for tests: ${missing[*]}"
-    step "apt-get update failed; still missing: ${missing[*]}" "${apt[@]}" update
-    step "apt-get could not install all of: ${missing[*]} (on Ubuntu they need the component universe)" \
-        "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
 }
 
 # What a package needs of the kernel's: linux-image-6.1.0-56-amd64; on Ubuntu linux-modules... beside it.
@@ -84,8 +49,8 @@ depends_of() { # depends_of PACKAGE PATTERN
 unpack_kernel() {
     local packages deb release
     mapfile -t packages < <(kernel_packages)
-    ((${#packages[@]})) || fail "apt-cache knows no kernel for tests: neither ${NEWEST[*]}"
-    say "fetching a kernel for tests: ${packages[*]}"
+    ((${#packages[@]})) || fail "apt-cache knows no kernel for the virtual machine: neither ${NEWEST[*]}"
+    say "fetching a kernel for the virtual machine: ${packages[*]}"
     step "apt-get could not download ${packages[*]} busybox-static" \
         env -C "$WORK" apt-get -q -o APT::Sandbox::User=root download "${packages[@]}" busybox-static
     for deb in "$WORK"/*.deb; do
@@ -116,20 +81,20 @@ kvm_works() {
 main() {
     local lacks
     ! is_there || return 0
-    lacks=$(.venv/bin/python -m tests.vm.machine) || fail "what this kernel has could not be found out"
-    [[ -n $lacks ]] || return 0
-    say "this kernel lacks what some tests need, so they get a virtual machine: $lacks"
-    [[ $(uname -m) == x86_64 ]] || fail "the virtual machine for tests is for x86_64 only, not $(uname -m)"
-    command -v dpkg-query >/dev/null || fail "this is neither Debian nor Ubuntu; tests need: ${PACKAGES[*]}"
-    exec 9<setup.py
-    flock 9 # two calls at once: the second finds all done
+    if [[ ${1:-} != --anyway ]]; then
+        lacks=$(.venv/bin/python -m scripts.vm_machine) || fail "what this kernel has could not be found out"
+        [[ -n $lacks ]] || return 0
+        say "this kernel lacks what some tests need, so they get a virtual machine: $lacks"
+    fi
+    [[ $(uname -m) == x86_64 ]] || fail "the virtual machine is for x86_64 only, not $(uname -m)"
+    one_at_a_time # of two calls at once the second finds all done
     ! is_there || return 0
     WORK=$(mktemp -d -p .venv) # on the same file system, so that moving is at once
-    install_packages
+    install_packages "${PACKAGES[@]}"
     compgen -G "$HERE/boot/vmlinuz-*" >/dev/null || unpack_kernel
     if kvm_works; then echo kvm; else echo tcg; fi >"$HERE/accelerator"
     fingerprint >"$STAMP"
-    say "the virtual machine for tests is ready ($(<"$HERE/accelerator")), $((SECONDS - STARTED)) s"
+    say "the virtual machine is ready ($(<"$HERE/accelerator")), $((SECONDS - STARTED)) s"
 }
 
-main
+main "$@"

@@ -39,6 +39,7 @@ _COMMANDS = {
     "cni-check": "cni_check",
     "doctor": "checking",
     "validate": "checking",
+    "new": "new",
 }
 
 

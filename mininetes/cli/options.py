@@ -104,7 +104,7 @@ def description(
     spec: dict[str, Any] = {}
     if cluster_file is not None:
         path = Path(cluster_file)
-        path = path if path.exists() else parts.find("cluster", cluster_file).path
+        path = path if path.is_file() else parts.find("cluster", cluster_file).path
         name, spec = read_cluster_file(path, lambda text: click.echo(f"mininetes: {path}: {text}", err=True))
         spec = from_folder(spec, path.parent)
     if nodes is not None:

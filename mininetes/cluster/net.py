@@ -145,11 +145,12 @@ class ClusterNet(Mininet):
 
     def _make_cables(self, cables: Iterable[Cable], index: Mapping[str, int]) -> list[str]:
         """Make veths between hosts and bridges (``index``: theirs); return the names of the bridges' ports."""
+        made = list(cables)
         ports = []
         by_namespace: dict[str, list[rtnl.Request]] = {}
         with contextlib.ExitStack() as open_files:
             fds: dict[str, int] = {}
-            for cable in cables:
+            for cable in made:
                 near, far = wiring.ends_of(cable, index)
                 if far.owner not in fds:
                     fds[far.owner] = os.open(self.netns(far.owner), os.O_RDONLY | os.O_CLOEXEC)
@@ -160,6 +161,8 @@ class ClusterNet(Mininet):
             for netns, batch in by_namespace.items():
                 with rtnl.Rtnl(netns) as kernel:
                     kernel.batch(batch)
+        if lines := [line for cable in made for line in wiring.joining(cable, index)]:
+            run(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n")
         return ports
 
     def _shape(self, cable: Cable, end: Interface) -> None:

@@ -33,13 +33,19 @@ def ends_of(cable: Cable, switches: Iterable[str]) -> tuple[Interface, Interface
 
 def cable_request(cable: Cable, index: Mapping[str, int], far_netns: int) -> rtnl.Request:
     """The message that makes a link; ``index`` of the bridges, ``far_netns`` a descriptor of the other end's place."""
-    ends = [
-        rtnl.VethEnd(
-            end.device, mac=end.mac, master=index.get(end.owner, 0), mtu=cable.mtu, up=end.owner in index
-        )
-        for end in ends_of(cable, index)
-    ]  # fmt: skip
-    return rtnl.add_veth(ends[0], ends[1], far_netns)
+    near, far = ends_of(cable, index)
+    bridge = index.get(near.owner, 0)
+    end = rtnl.VethEnd(near.device, mac=near.mac, master=bridge, mtu=cable.mtu, up=bool(bridge))
+    return rtnl.add_veth(end, rtnl.VethEnd(far.device, mac=far.mac, mtu=cable.mtu), far_netns)
+
+
+def joining(cable: Cable, switches: Iterable[str]) -> list[str]:
+    """What ip(8) is told, line by line, once a link between two switches is made.
+
+    The kernel neither makes a new pair's peer a port nor brings it up, but what the message is about.
+    """
+    _, far = ends_of(cable, switches)
+    return [f"link set {far.device} master {far.owner} up"] if far.owner in switches else []
 
 
 def shaping(cable: Cable, end: Interface) -> list[str]:

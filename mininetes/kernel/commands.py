@@ -78,7 +78,8 @@ def _veth(data: Mapping[str, Any], links: Names, namespaces: Names) -> str:
     peer = data["VETH_INFO_PEER"]
     found = _attributes(peer)
     text = f" peer name {found['IFLA_IFNAME']}{_words(found, links)}" + (" up" if _is_up(peer) else "")
-    return f"{text} netns {namespaces[found['IFLA_NET_NS_FD']]}"
+    netns = namespaces[found["IFLA_NET_NS_FD"]]
+    return f"{text} netns {netns}" if netns else text
 
 
 def _bridge(data: Mapping[str, Any], links: Names, namespaces: Names) -> str:

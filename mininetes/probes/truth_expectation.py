@@ -66,13 +66,33 @@ class Expected:
         return f"DNAT to {' '.join(self.endpoints)}" + (f" ({way})" if way else "")
 
 
-def expect(view: NodeView, traffic: PortTraffic, mode: Mode, asker: Asker, to: AddressKind) -> Expected:
-    """What the rules of ``view``'s node must do with a packet from ``asker`` to an address of ``traffic``'s port."""
+def expect(
+    view: NodeView, traffic: PortTraffic, mode: Mode, asker: Asker, to: AddressKind, address: str = ""
+) -> Expected:
+    """What the rules of ``view``'s node must do with a packet from ``asker`` to an address of ``traffic``'s port.
+
+    ``address``: of a node port, which of the node's addresses is asked; the node's own one otherwise.
+    """
     if mode == "userspace":
         return _by_userspace(traffic, asker, to)
+    if to == "node port" and not takes_node_ports(view, address or view.address):
+        return _where_no_node_ports_are(traffic, mode)
     said = _by_rules(view, traffic, asker, to)
     change = _DIFFERENCES.get(mode)
     return change(view, traffic, asker, to, said) if change is not None else said
+
+
+def takes_node_ports(view: NodeView, address: str) -> bool:
+    """Whether nodePortAddresses has that address of the node."""
+    return view.node_ports_everywhere or address in view.node_port_ips
+
+
+def _where_no_node_ports_are(traffic: PortTraffic, mode: Mode) -> Expected:
+    """iptables looks at nodePortAddresses where it translates, but rejects and drops at every address of the node."""
+    if mode == "iptables" and traffic.external is not Fate.SERVE:
+        return _fate(traffic.external)
+    differs = "" if traffic.external is Fate.SERVE else f"{mode} rejects and drops in nodePortAddresses alone"
+    return Expected(Outcome.NOMATCH, why="not in nodePortAddresses", differs=differs)
 
 
 def _by_rules(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKind) -> Expected:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mininetes.agents.kubeproxy.configuration import Mode
 from mininetes.agents.kubeproxy.view import NodeView, PortTraffic
-from mininetes.probes.truth_expectation import AddressKind, Asker, Expected, Outcome, expect
+from mininetes.probes.truth_expectation import AddressKind, Asker, Expected, Outcome, expect, takes_node_ports
 from mininetes.probes.vantage import Vantage
 
 LOCALHOST = "127.0.0.1"
@@ -163,7 +163,12 @@ def _targets(scene: Scene, traffic: PortTraffic, source: Vantage) -> Iterator[_T
     first = names.index(source.node) if inside else 0
     turned = [*names[first:], *names[:first]]
     for node in turned[:2] if inside else turned:
-        yield "node port", node, scene.views[node].address, port.node_port
+        view = scene.views[node]
+        yield "node port", node, view.address, port.node_port
+        if node == source.node and not takes_node_ports(view, view.address):
+            # one of the addresses that do; how others are led there is the fabric's affair
+            others = [ip for ip in view.node_port_ips if not ip.startswith("127.")]
+            yield from (("node port", node, ip, port.node_port) for ip in others[:1])
     if source.kind == "node" and port.protocol == "tcp":
         yield "localhost", source.node, LOCALHOST, port.node_port
 
@@ -180,16 +185,19 @@ def _path(scene: Scene, traffic: PortTraffic, source: Vantage, node: str, target
     view = scene.views[node]
     crosses = source.node not in ("", node)
     as_node = crosses and source.kind == "pod" and scene.masquerades
+    own = source.kind == "node" and not crosses
     address = scene.views[source.node].address if as_node else source.address
+    if own and to == "node port":
+        address = asked  # what a node sends to an address of its own comes from that address
     asker = Asker(
         address,
-        own=source.kind == "node" and not crosses,
+        own=own,
         pod=source.kind == "pod" and not as_node,
         here=source.node == node,
     )
-    unchanged = scene.addresses[source.node] if as_node else frozenset({source.address})
+    unchanged = scene.addresses[source.node] if as_node else frozenset({address})
     led_on = to in ("external IP", "load balancer") and bool(scene.entries(node, asked))
-    return Path(node, expect(view, traffic, scene.mode, asker, to), scene.addresses[node], unchanged, led_on)
+    return Path(node, expect(view, traffic, scene.mode, asker, to, asked), scene.addresses[node], unchanged, led_on)
 
 
 def _comes_back_past_it(path: Path, source: Vantage, traffic: PortTraffic) -> bool:

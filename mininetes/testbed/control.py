@@ -18,7 +18,7 @@ from mininetes.probes.pacing import Pacing
 from mininetes.probes.ports import PortOptions
 from mininetes.probes.reachability import SweepOptions
 from mininetes.probes.service_asking import AskOptions
-from mininetes.testbed import measuring, networks_control
+from mininetes.testbed import asking_service, measuring, networks_control
 from mininetes.testbed.agent_tasks import AgentTasks
 from mininetes.testbed.blueprint import PodPlan
 from mininetes.testbed.membership import Membership
@@ -124,6 +124,7 @@ _OPERATIONS: dict[str, Callable[[Testbed, Request], Awaitable[Answer]]] = {
     "latency": _latency,
     "ports": _ports,
     "truth-table": _truth_table,
+    "ask-service": asking_service.ask_service,
     "node-add": _node_add,
     "node-rm": _node_rm,
     **networks_control.OPERATIONS,

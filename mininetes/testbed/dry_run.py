@@ -77,8 +77,9 @@ def _underlay(blueprint: Blueprint, rehearsal: Rehearsal) -> None:
     index = wiring.bridge_indexes(underlay.switches)
     rehearsal.batch(OUTERMOST, wiring.bridge_requests(index))
     rehearsal.section = "links"
-    places = dict(enumerate(underlay.hosts))
-    numbers = {name: number for number, name in places.items()}
+    owners = [*underlay.hosts, *underlay.switches]
+    places = dict(enumerate([*underlay.hosts, *[OUTERMOST] * len(underlay.switches)]))
+    numbers = {name: number for number, name in enumerate(owners)}
     made: dict[str, list[rtnl.Request]] = {}
     for cable in underlay.cables:
         near, far = wiring.ends_of(cable, index)
@@ -86,6 +87,9 @@ def _underlay(blueprint: Blueprint, rehearsal: Rehearsal) -> None:
         made.setdefault(place, []).append(wiring.cable_request(cable, index, numbers[far.owner]))
     for place, requests in made.items():
         rehearsal.batch(place, requests, places)
+    for cable in underlay.cables:
+        for line in wiring.joining(cable, index):
+            rehearsal.run(OUTERMOST, f"ip {line}")
     for host in underlay.hosts.values():
         rehearsal.section = f"addresses and routes of {host.name}"
         rehearsal.apply(host.name, host.state())
@@ -106,7 +110,7 @@ def _fabric(blueprint: Blueprint, rehearsal: Rehearsal) -> None:
         rehearsal.apply(host, ground.merged(blueprint.states[host]), ground, backend=blueprint.spec.proxy.backend)
         for path, content in blueprint.plan.files.get(host, {}).items():
             rehearsal.note(f"{host} gets the file {path}:\n{content}")
-    if blueprint.fabric.agent:
+    if blueprint.fabric.agent and not fabric.exec:
         rehearsal.note(
             f"{blueprint.fabric.agent} runs on each node and keeps it so; what peers tell each other follows"
         )

@@ -90,7 +90,7 @@ def mermaid(blueprint: Blueprint) -> str:
     """A flowchart for Mermaid, as Markdown pages show it."""
     graph = graph_of(blueprint)
     ids = {vertex.name: f"n{number}" for number, vertex in enumerate(graph.vertices)}
-    lines = ["---", f"title: {graph.title}", "---", "flowchart TB"]
+    lines = ["---", f"title: {_quoted(graph.title)}", "---", "flowchart TB"]
     for vertex in graph.vertices:
         opened, closed = _MERMAID_SHAPES[vertex.kind]
         words = "<br/>".join([f"<b>{vertex.name}</b>", *vertex.lines])

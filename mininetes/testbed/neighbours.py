@@ -6,6 +6,7 @@ permanent entries are not counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 
@@ -24,6 +25,22 @@ def _interfaces(pod: RunningPod) -> tuple[Mapping[str, str], Mapping[str, str]]:
     if not own or not bridge:
         raise MininetesError(f"pod {pod.title}: its CNI result names no MACs, which a matrix of this size needs")
     return own[0], bridge[0]
+
+
+def number(view: FabricView, pods: Sequence[RunningPod], *, flat: bool = False) -> int:
+    """How many `permanent_entries` would be, for pods whose CNI result says no MACs as well. Pure."""
+    count = 0
+    networks = Counter(
+        each.address.network
+        for host in view.underlay.hosts.values()
+        for each in host.interfaces
+        if each.address is not None
+    )
+    count += sum(members * (members - 1) for members in networks.values())
+    by_node = Counter(pod.node for pod in pods)
+    for nodes, members in [(len(by_node), len(pods))] if flat else [(1, each) for each in by_node.values()]:
+        count += members * (nodes + members - 1) + nodes * (members + nodes - 1)
+    return count
 
 
 def permanent_entries(view: FabricView, pods: Sequence[RunningPod], *, flat: bool = False) -> dict[str, list[str]]:

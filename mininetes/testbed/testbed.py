@@ -268,10 +268,10 @@ class Testbed:
         known = frozenset(f"{pod.title} {pod.uid} {pod.address}" for pod in running)
         if self._settled[0] != known:
             flat = self.blueprint.fabric.is_flat
-            entries = neighbours.permanent_entries(self.blueprint.view, running, flat=flat)
-            count = sum(len(each) for each in entries.values())
+            count = neighbours.number(self.blueprint.view, running, flat=flat)
             if count <= self.neighbour_limit // 2:
                 return 0
+            entries = neighbours.permanent_entries(self.blueprint.view, running, flat=flat)
             loop = asyncio.get_running_loop()
             places = {host: self._network().netns(host) for host in self.blueprint.underlay.hosts}
             places |= {f"pod/{pod.title}": pod.netns for pod in running}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
 from mininetes.agents.kubeproxy.configuration import MODES, Mode
-from mininetes.agents.kubeproxy.services import key_of
+from mininetes.agents.kubeproxy.services import is_watched, key_of
 from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
 from mininetes.errors import BadInput
 from mininetes.kernel import applier
@@ -180,7 +180,7 @@ async def _scene(testbed: Testbed, plane: ControlPlane, mode: Mode) -> Scene:
         builder = ViewBuilder(node_facts(node, sorted(addresses[name])), mode, config)
         for service in services:
             builder.set_service(key_of(service), service)
-        for each in slices:
+        for each in filter(is_watched, slices):
             builder.set_slice(key_of(each), each)
         builder.refresh()
         views[name] = builder.view()

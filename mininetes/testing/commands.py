@@ -36,7 +36,7 @@ def run(
     timeout_s: float = 60.0,
     environment: Mapping[str, str] | None = None,
 ) -> Done:
-    """Run ``prefixed`` (which ends in ``argv``) to its end, whatever its status. Raises CommandFailed after the time."""
+    """Run ``prefixed`` (it ends in ``argv``) to its end, whatever its status. Raises CommandFailed after the time."""
     try:
         done = subprocess.run(
             prefixed,

@@ -32,7 +32,12 @@ class Sandbox:
         self.pid = pid
 
     def try_exec(
-        self, *argv: str, netns: str = "", stdin: str = "", env: Mapping[str, str] | None = None, timeout_s: float = 60.0
+        self,
+        *argv: str,
+        netns: str = "",
+        stdin: str = "",
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
     ) -> Done:
         """Run a command in the lab, or in a named network namespace of it, whatever its status."""
         inner = ["nsenter", f"--net=/run/netns/{netns}", *argv] if netns else list(argv)
@@ -40,7 +45,12 @@ class Sandbox:
         return run([*enter_lab(self.pid), *inner], where, argv, stdin=stdin, environment=env, timeout_s=timeout_s)
 
     def exec(
-        self, *argv: str, netns: str = "", stdin: str = "", env: Mapping[str, str] | None = None, timeout_s: float = 60.0
+        self,
+        *argv: str,
+        netns: str = "",
+        stdin: str = "",
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
     ) -> str:
         """Run a command in the lab and return what it printed. Raises CommandFailed (an AssertionError)."""
         __tracebackhide__ = True

@@ -68,7 +68,7 @@ class Wanted:
             if isinstance(fields.get(part), str):
                 flags[part] = fields.pop(part)
         unique = f"{name[:_LONGEST_NAME].rstrip('-')}-{os.getpid()}-{next(_numbers)}"
-        settings = tuple(f"{field}={json.dumps(value)}" for field, value in fields.items())
+        settings = tuple(f"{field}={json.dumps(value, default=str)}" for field, value in fields.items())
         return description(file, unique, settings=settings, **flags)
 
     def _file(self, given: str) -> str:
@@ -83,7 +83,9 @@ def asked_of(marker: Mapping[str, Any] | None, positional: tuple[Any, ...], modu
     """What is asked for by a marker (its keywords and arguments), else by a module's CLUSTER. Raises BadInput."""
     if marker is not None:
         if len(positional) > 1:
-            raise BadInput("@pytest.mark.cluster", str(positional), "keywords, and at most one cluster file before them")
+            raise BadInput(
+                "@pytest.mark.cluster", str(positional), "keywords, and at most one cluster file before them"
+            )
         return {**({"file": positional[0]} if positional else {}), **marker}
     if module is None:
         return {}

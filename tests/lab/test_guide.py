@@ -12,13 +12,14 @@ import pytest
 from console_page import as_shown, shell, steps
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if steps(page)]
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if steps(page)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_says_what_happens(page: Path, tmp_path: Path) -> None:
     for part in ("topologies", "cni_scripts", "proxy_rules", "experiments", "docs"):
         (tmp_path / part).symlink_to(ROOT / part)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

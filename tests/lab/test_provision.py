@@ -53,7 +53,7 @@ def checkout(readable: Path) -> Path:
     _program(readable / "bin" / "dpkg-query", DPKG_QUERY)
     here = readable / "checkout"
     (here / "scripts").mkdir(parents=True)
-    for script in ("provision.sh", "kubectl_clients.sh"):
+    for script in ("provision.sh", "packages.sh", "kubectl_clients.sh"):
         shutil.copy(ROOT / "scripts" / script, here / "scripts")
     shutil.copy(ROOT / "setup.py", here)
     if AS_NOBODY:

@@ -12,6 +12,7 @@ from mininetes.agents.controllers.endpointslice_mirroring import mirrored_groups
 from mininetes.agents.controllers.endpointslices import groups_of
 from mininetes.agents.controllers.slice_packing import MANAGED_BY, SERVICE_NAME, SliceChanges, pack
 from mininetes.agents.controllers.topology_hints import MODE_ANNOTATIONS, allot, cpu_shares
+from mininetes.agents.controllers.trigger_times import CHANGED_AT, TriggerTimes, stamp
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -283,3 +284,47 @@ def test_ready_endpoints_get_hints_where_the_service_asks_for_them(annotation: s
 def test_traffic_that_prefers_close_gets_its_own_zone() -> None:
     (endpoints,) = groups_of(service(trafficDistribution="PreferClose"), [pod("a")], [node("node1", "z1")]).values()
     assert endpoints[0]["hints"] == {"forZones": [{"name": "z1"}]}
+
+
+# when what changed happened
+
+
+def at(second: int) -> str:
+    return f"2026-11-26T11:00:{second:02}Z"
+
+
+def ready_at(name: str, second: int) -> dict[str, Any]:
+    made = pod(name)
+    made["status"]["conditions"][0]["lastTransitionTime"] = at(second)
+    return made
+
+
+def seconds_of(times: TriggerTimes, wanted: Any, *pods: Any) -> int | None:
+    found = times.changed_at("default/web", wanted, pods)
+    return None if found is None else found.second
+
+
+def test_endpoints_count_from_the_earliest_change_in_them() -> None:
+    times, wanted = TriggerTimes(), service()
+    wanted["metadata"]["creationTimestamp"] = at(5)
+    assert seconds_of(times, wanted, ready_at("a", 1)) == 5, "a new service counts from when it was made"
+    assert seconds_of(times, wanted, ready_at("a", 1)) is None
+    assert seconds_of(times, wanted, ready_at("a", 30), ready_at("b", 20)) == 20
+    assert seconds_of(times, wanted, ready_at("b", 20)) is None, "nobody wrote down when a pod went"
+    times.forget("default/web")
+    assert seconds_of(times, wanted, ready_at("b", 20)) == 5
+
+
+def test_slices_say_when_what_changed_them_happened_and_no_more_when_that_is_unknown() -> None:
+    times, wanted = TriggerTimes(), service()
+    wanted["metadata"] |= {"creationTimestamp": at(5), "namespace": "default"}
+    changes = pack(wanted, groups_of(wanted, [pod("a")], []), [])
+    stamp(changes, times.changed_at("default/web", wanted, []))
+    (made,) = changes.create
+    assert made["metadata"]["annotations"] == {CHANGED_AT: at(5)}
+    made["metadata"] |= {"name": "web-1", "annotations": {**made["metadata"]["annotations"], "mine": "stays"}}
+    changes = pack(wanted, groups_of(wanted, [pod("b", "10.244.1.2")], []), [made])
+    stamp(changes, None)
+    (updated,) = changes.update
+    assert updated["metadata"]["annotations"] == {"mine": "stays"}
+    assert made["metadata"]["annotations"] == {CHANGED_AT: at(5), "mine": "stays"}

@@ -11,7 +11,7 @@ import pytest
 
 from mininetes.cli.main import cli
 
-_PROGRAM = re.compile(r"(?:^|[;|(]|\$\()\s*mininetes\s")
+_PROGRAM = re.compile(r"(?:^|[;|(]|&&|\$\()\s*mininetes\s")
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -35,14 +35,16 @@ def examples(epilog: str) -> list[list[str]]:
     found = []
     for line in re.sub(r"^Examples?:", "", text).splitlines():
         for call in _PROGRAM.split(line)[1:]:
-            words = shlex.split(re.split(r"[;|)]", call)[0])
+            words = shlex.split(re.split(r"[;|)]|&&", call)[0])
             found.append(words)
     return found
 
 
 def parse(words: list[str]) -> list[str]:
     """Have click read a call without carrying it out; returns the command's path. Raises click.ClickException."""
-    context, path, command = cli.make_context("mininetes", list(words)), [], cli
+    path: list[str] = []
+    command: click.Command = cli
+    context = cli.make_context("mininetes", list(words))
     while isinstance(command, click.Group):
         name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         assert name is not None

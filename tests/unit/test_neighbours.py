@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from mininetes.agents.kubelet import RunningPod
 from mininetes.errors import MininetesError
 from mininetes.spec import describe
 from mininetes.testbed.blueprint import draw
-from mininetes.testbed.neighbours import permanent_entries
+from mininetes.testbed.neighbours import number, permanent_entries
 
 
 def pod(node: str, number: int, address: str, gateway: str, **result: Any) -> RunningPod:
@@ -63,3 +64,10 @@ def test_a_result_that_does_not_say_enough_is_refused() -> None:
         permanent_entries(VIEW, [pod("node1", 9, "10.1.0.9", "10.1.0.1", interfaces=[])])
     with pytest.raises(MininetesError, match=r"node1-9.*no gateway"):
         permanent_entries(VIEW, [pod("node1", 9, "10.1.0.9", "10.1.0.1", ips=[{"address": "10.1.0.9/24"}])])
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_how_many_there_would_be_is_known_without_macs(flat: bool) -> None:
+    entries = permanent_entries(VIEW, PODS, flat=flat)
+    silent = [replace(each, result={}) for each in PODS]
+    assert number(VIEW, silent, flat=flat) == sum(len(each) for each in entries.values())

@@ -116,3 +116,26 @@ def test_an_endpoint_that_did_not_answer_is_passed_over() -> None:
     assert balancer.choose("10.0.0.1") == endpoint(1)
     assert balancer.choose("10.0.0.1", anew=True) == endpoint(2)
     assert balancer.choose("10.0.0.1") == endpoint(2)
+
+
+def test_a_health_check_node_port_counts_addresses_that_are_ready_at_any_port() -> None:
+    both, one, here = endpoint(1), endpoint(2), {"health_check_node_port": 32000}
+    first = traffic(both, endpoint(1, "node2"), **here)
+    second = traffic(both, one, port_name="u", **here)
+    for ports in ((first, second), (second, first)):
+        view = NodeView("node1", "192.168.1.11", groups=(PortGroup(ports, 4),))
+        assert checked_services(view)[32000].local_endpoints == 2
+    elsewhere = (traffic(endpoint(1), **here), traffic(endpoint(1, "node2"), port_name="u", **here))
+    view = NodeView("node2", "192.168.1.12", groups=(PortGroup(elsewhere, 2),))
+    assert checked_services(view)[32000].local_endpoints == 1
+
+
+def test_metrics_show_every_digit_of_a_time() -> None:
+    metrics = Metrics()
+    metrics.last_queued = 1795709585.1234567
+    metrics.service_changes = 12_345_678
+    metrics.sync_s.observe(1234.5678901)
+    lines = metrics.text().splitlines()
+    assert "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds 1795709585.1234567" in lines
+    assert "kubeproxy_sync_proxy_rules_service_changes_total 12345678" in lines
+    assert "kubeproxy_sync_proxy_rules_duration_seconds_sum 1234.5678901" in lines

@@ -307,3 +307,43 @@ def test_a_table_goes_through_json_and_into_junit() -> None:
 def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         AskOptions(**options)
+
+
+# nodePortAddresses
+
+
+def node_port_view(*ends: dict[str, Any], mode: Any = "iptables", **spec: Any) -> Any:
+    made = service(ports=NODE_PORT, type="NodePort", **spec)
+    return view(made, endpoint_slice(*ends), mode=mode, nodePortAddresses=["10.244.0.0/16", "127.0.0.0/8"])
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables", "ipvs"])
+def test_addresses_that_take_no_node_ports_are_left_alone(mode: Any) -> None:
+    seen = node_port_view(*ENDS, mode=mode)
+    (traffic,) = seen.ports
+    client = Asker("203.0.113.2")
+    assert expect(seen, traffic, mode, client, "node port", NODE.address).outcome is Outcome.NOMATCH
+    assert expect(seen, traffic, mode, client, "node port", "10.244.1.1").outcome is Outcome.DNAT
+
+
+def test_iptables_rejects_and_drops_at_every_address_of_the_node() -> None:
+    client = Asker("203.0.113.2")
+    for mode, ends, spec, outcome in (
+        ("iptables", (), {}, Outcome.REJECT),
+        ("iptables", ENDS[1:], {"externalTrafficPolicy": "Local"}, Outcome.DROP),
+        ("nftables", (), {}, Outcome.NOMATCH),
+    ):
+        seen = node_port_view(*ends, mode=mode, **spec)
+        said = expect(seen, seen.ports[0], mode, client, "node port")  # type: ignore[arg-type]
+        assert said.outcome is outcome
+        assert bool(said.differs) == (mode != "iptables")
+
+
+def test_an_address_that_takes_node_ports_is_asked_beside_the_nodes_own() -> None:
+    views = {"node1": node_port_view(*ENDS), "node2": view(service(), node=SECOND)}
+    found = questions(replace(scene(), views=views)).asked
+    rows = {(each.source.name, each.address): each for each in found if (each.to, each.at) == ("node port", "node1")}
+    assert {source for source, address in rows if address == "10.244.1.1"} == {"node1", "pod/a", "pod/b"}
+    assert str(rows["pod/b", NODE.address].paths[0].expected) == "NOMATCH"
+    assert rows["pod/b", "10.244.1.1"].paths[0].expected.masquerade
+    assert rows["node1", "10.244.1.1"].paths[0].unchanged == {"10.244.1.1"}

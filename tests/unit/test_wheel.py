@@ -53,6 +53,12 @@ def test_every_part_is_in_it(wheel: zipfile.ZipFile) -> None:
     assert parts - set(wheel.namelist()) == set()
 
 
+def test_what_new_repositories_are_made_of_is_in_it(wheel: zipfile.ZipFile) -> None:
+    templates = {str(f.relative_to(ROOT)) for f in (ROOT / "mininetes" / "cli" / "new_repository").rglob("*.in")}
+    assert len(templates) > 5
+    assert templates - set(wheel.namelist()) == set()
+
+
 def test_nothing_compiled_and_no_tests_are_in_it(wheel: zipfile.ZipFile) -> None:
     assert [n for n in wheel.namelist() if n.endswith(".pyc") or n.startswith(("tests/", "topologies/"))] == []
 
@@ -66,3 +72,4 @@ def test_commands(wheel: zipfile.ZipFile) -> None:
     name = next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))
     commands = wheel.read(name).decode().splitlines()
     assert {"mininetes = mininetes.cli:main", "mn8s = mininetes.cli:main"} <= set(commands)
+    assert commands[commands.index("[pytest11]") + 1] == "mininetes = mininetes.testing.plugin"

@@ -15,11 +15,21 @@ from pathlib import Path
 
 import pytest
 
+from scripts.vm_machine import Machine, MachineFailed, missing_here, snapshot
 from tests.vm import reports
-from tests.vm.machine import Machine, MachineFailed, missing_here, snapshot
 
 INSIDE = "tests/vm/inside/"
-NEEDED = ("mininetes", "tests", "topologies", "cni_scripts", "proxy_rules", "experiments", "docs", "pyproject.toml")
+NEEDED = (
+    "mininetes",
+    "tests",
+    "topologies",
+    "cni_scripts",
+    "proxy_rules",
+    "experiments",
+    "docs",
+    "scripts",
+    "pyproject.toml",
+)
 TIMEOUT_S = 2700.0
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 

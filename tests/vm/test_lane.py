@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.vm import lane, machine, reports
-from tests.vm.machine import Ended, Machine, MachineFailed
+from scripts import vm_machine
+from scripts.vm_machine import Ended, Machine, MachineFailed
+from tests.vm import lane, reports
 
 THIS = "tests/vm/inside/test_this.py::test_this"
 
@@ -22,7 +23,7 @@ def machine_of(folder: Path, monkeypatch: pytest.MonkeyPatch, vng: str) -> Machi
     script = folder / "vng"
     script.write_text(f"#!/bin/sh\nfor inside; do :; done\n{vng}\n")
     script.chmod(0o755)
-    monkeypatch.setattr(machine, "SEARCHED", (str(folder), *machine.SEARCHED))
+    monkeypatch.setattr(vm_machine, "SEARCHED", (str(folder), *vm_machine.SEARCHED))
     return Machine(folder / "vmlinuz", folder / "busybox", kvm=False)
 
 
@@ -67,7 +68,7 @@ def test_a_machine_that_stops_early_shows_its_console(tmp_path: Path, monkeypatc
 
 
 def test_a_machine_that_set_up_did_not_prepare_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "HOME", tmp_path)
+    monkeypatch.setattr(vm_machine, "HOME", tmp_path)
     with pytest.raises(MachineFailed, match="make setup-tests gets it"):
         Machine.found()
 

@@ -19,7 +19,11 @@ AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if o
 PROGRAMS = ("bash", "cat", "cksum", "cp", "dirname", "env", "find", "flock", "grep", "head", "id", "mkdir", "mktemp",
             "mv", "rm", "sed", "sort", "timeout", "touch", "uname")  # fmt: skip
 CALLED = '#!/bin/bash\necho "${0##*/} $*" >>"$CALLS"\n'
-INSTALLED = "#!/bin/bash\necho installed\n"
+INSTALLED = """#!/bin/bash
+for package in "${@:3}"; do
+    echo "installed $package"
+done
+"""
 NOT_INSTALLED = "#!/bin/bash\nexit 1\n"
 APT_CACHE = """#!/bin/bash
 [[ $2 != linux-image-amd64 ]] || echo "  Depends: linux-image-6.1.0-1-amd64"
@@ -42,7 +46,8 @@ class Checkout:
         (self.folder / ".venv" / "bin").mkdir(parents=True)
         for name in PROGRAMS:
             (self.programs / name).symlink_to(shutil.which(name) or "")
-        shutil.copy(ROOT / "scripts" / "vm_kernel.sh", self.folder / "scripts")
+        for script in ("vm_kernel.sh", "packages.sh"):
+            shutil.copy(ROOT / "scripts" / script, self.folder / "scripts")
         (self.folder / "setup.py").touch()
         for name, text in {"dpkg-query": INSTALLED, "apt-cache": APT_CACHE, "apt-get": APT_GET, "dpkg": DPKG}.items():
             self.program(name, text)
@@ -61,12 +66,12 @@ class Checkout:
         python.write_text(f'#!/bin/bash\necho "{said}"\n')
         python.chmod(0o755)
 
-    def set_up(self) -> subprocess.CompletedProcess[str]:
+    def set_up(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the script; PATH has the stand-ins only, but for what the script itself adds behind them."""
         if AS_NOBODY:
             for path in (self.folder.parent, *self.folder.rglob("*"), self.folder):
                 os.chown(path, 65534, 65534)
-        argv = [*AS_NOBODY, str(self.folder / "scripts" / "vm_kernel.sh")]
+        argv = [*AS_NOBODY, str(self.folder / "scripts" / "vm_kernel.sh"), *arguments]
         argv[0] = shutil.which(argv[0]) or argv[0]
         env = {"PATH": str(self.programs), "CALLS": str(self.folder / "calls")}
         return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
@@ -111,12 +116,23 @@ def test_a_kernel_is_fetched_and_unpacked_and_the_second_time_nothing(checkout: 
     assert (again.returncode, again.stdout, again.stderr, checkout.calls()) == (0, "", "", [])
 
 
+def test_make_vm_wants_the_machine_even_so(checkout: Checkout) -> None:
+    checkout.lacks("")
+    done = checkout.set_up("--anyway")
+    assert done.returncode == 0, done.stderr
+    assert "lacks" not in done.stdout
+    assert (checkout.folder / ".venv" / "vm-kernel" / "bin" / "busybox").exists()
+    checkout.calls()
+    again = checkout.set_up("--anyway")
+    assert (again.returncode, again.stdout, again.stderr, checkout.calls()) == (0, "", "", [])
+
+
 def test_without_root_and_sudo_the_missing_packages_are_named(checkout: Checkout) -> None:
     checkout.program("dpkg-query", NOT_INSTALLED)
     checkout.program("sudo", NOT_INSTALLED)
     done = checkout.set_up()
     assert done.returncode == 3
-    said = "set-up: tests need packages, and sudo refused to install them: qemu-system-x86 kmod file\n"
+    said = "set-up: missing packages, and sudo refused to install them: qemu-system-x86 kmod file\n"
     assert done.stderr == said
 
 
@@ -132,8 +148,8 @@ def test_a_failed_download_is_named_in_the_last_line(checkout: Checkout) -> None
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("uname", "#!/bin/bash\necho aarch64\n", "the virtual machine for tests is for x86_64 only, not aarch64"),
-        ("apt-cache", "#!/bin/bash\n", "apt-cache knows no kernel for tests: neither linux-image-amd64"),
+        ("uname", "#!/bin/bash\necho aarch64\n", "the virtual machine is for x86_64 only, not aarch64"),
+        ("apt-cache", "#!/bin/bash\n", "apt-cache knows no kernel for the virtual machine: neither linux-image-amd64"),
     ],
 )
 def test_what_cannot_be_had_is_one_line(name: str, text: str, said: str, checkout: Checkout) -> None:

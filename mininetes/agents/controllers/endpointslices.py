@@ -11,6 +11,7 @@ from mininetes.agents.controllers.indexes import Index
 from mininetes.agents.controllers.service_endpoints import ServiceEndpoints
 from mininetes.agents.controllers.slice_packing import CONTROLLER, MANAGED_BY, SERVICE_NAME, SLICES, SliceChanges, pack
 from mininetes.agents.controllers.topology_hints import cpu_shares, wants_hints, with_hints
+from mininetes.agents.controllers.trigger_times import TriggerTimes, stamp
 from mininetes.agents.objects import Object, is_deleted, labels_of, uid_of
 from mininetes.apiserver.errors import ApiError
 
@@ -57,6 +58,7 @@ class EndpointSlices(ServiceEndpoints):
         super().__init__(shared)
         informer = shared.informer(SLICES)
         self._slices = informer.items
+        self._times = TriggerTimes()
         self._by_service = Index(informer, by_service)
         informer.on_change(self._slice_changed)
 
@@ -64,13 +66,16 @@ class EndpointSlices(ServiceEndpoints):
         """Make one service's slices what its pods say."""
         service = self.services.get(key)
         if service is None or is_deleted(service):
+            self._times.forget(key)
             return None  # the garbage collector takes the slices of a service that is gone
         if not service["spec"].get("selector") or service["spec"].get("type") == "ExternalName":
             return None
         mine = [each for each in self._by_service.of(key) if labels_of(each).get(MANAGED_BY) == CONTROLLER]
         mine = [each for each in mine if not is_deleted(each)]
         pods, nodes = self.pods.of(service["metadata"]["namespace"]), list(self.nodes.values())
+        changed_at = self._times.changed_at(key, service, selected(service, pods))
         changes = await self.compute(len(pods), lambda: pack(service, groups_of(service, pods, nodes), mine))
+        stamp(changes, changed_at)
         await write_slices(self, key, self._slices, changes)
         return None
 

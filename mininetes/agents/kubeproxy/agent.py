@@ -80,6 +80,7 @@ class KubeProxy(Agent):
         self._changed = asyncio.Event()
         self._whole = True
         self._triggers: list[float] = []
+        self._started_s = time.time()
 
     async def run(self) -> None:
         """Work until cancelled. Raises MissingFeature when the node lacks what the mode needs."""
@@ -136,7 +137,9 @@ class KubeProxy(Agent):
         changed = current and (current["metadata"].get("annotations") or {}).get(CHANGED_AT)
         if changed and self._slices.resource_version:
             with contextlib.suppress(ValueError):
-                self._triggers.append(datetime.datetime.fromisoformat(changed.replace("Z", "+00:00")).timestamp())
+                changed_s = datetime.datetime.fromisoformat(changed.replace("Z", "+00:00")).timestamp()
+                if changed_s > self._started_s:
+                    self._triggers.append(changed_s)
         self._queue()
 
     def _on_node(self, kind: str, _: dict[str, Any] | None, new: dict[str, Any] | None) -> None:

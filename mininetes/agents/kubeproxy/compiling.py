@@ -16,7 +16,7 @@ from mininetes.agents.kubeproxy.rulesets import (
     Ruleset,
     UserspaceRuleset,
 )
-from mininetes.agents.kubeproxy.services import is_proxied, key_of
+from mininetes.agents.kubeproxy.services import is_proxied, is_watched, key_of
 from mininetes.agents.kubeproxy.view import NodeView
 from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
 from mininetes.errors import BadInput
@@ -64,7 +64,7 @@ def view_of(objects: Objects, node: str, mode: Mode, config: Mapping[str, Any]) 
     builder = ViewBuilder(node_facts(objects.node(node)), mode, kube_proxy_config(config), refused=refuse)
     for service in objects.services:
         builder.set_service(key_of(service), service)
-    for each in objects.endpointslices:
+    for each in filter(is_watched, objects.endpointslices):
         builder.set_slice(key_of(each), each)
     builder.refresh()
     return builder.view()

@@ -113,15 +113,18 @@ def checked_services(view: NodeView) -> dict[int, CheckedService]:
 
 @once
 def _checked(group: PortGroup, node: str) -> dict[int, CheckedService]:
-    """Those of a group; of several ports of a service the first counts."""
-    found: dict[int, CheckedService] = {}
+    """Those of a group. An address counts once for its service when it is ready at any of the service's ports."""
+    services: dict[int, tuple[str, str]] = {}
+    ready: dict[int, set[str]] = {}
     for traffic in group.ports:
         port = traffic.port
-        if port.health_check_node_port and port.health_check_node_port not in found:
-            found[port.health_check_node_port] = CheckedService(
-                port.namespace, port.service, port.health_check_node_port, traffic.ready_on(node)
-            )
-    return found
+        if number := port.health_check_node_port:
+            services.setdefault(number, (port.namespace, port.service))
+            ready.setdefault(number, set()).update(traffic.ready_on(node))
+    return {
+        number: CheckedService(namespace, name, number, len(ready[number]))
+        for number, (namespace, name) in services.items()
+    }
 
 
 class ServiceHealthPorts:

@@ -14,6 +14,11 @@ _PROGRAMMING_BUCKETS_S = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(1
 _PREFIX = "kubeproxy_"
 
 
+def _shown(value: float) -> str:
+    """A value with every digit that it has; whole ones without a point, as Prometheus' clients write them."""
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
 class Histogram:
     """Counts of values by upper bound, with their sum."""
 
@@ -40,7 +45,7 @@ class Histogram:
             total += count
             shown = "+Inf" if bound == math.inf else f"{bound:g}"
             lines.append(f'{name}_bucket{{le="{shown}"}} {total}')
-        return [*lines, f"{name}_sum {self.sum:g}", f"{name}_count {total}"]
+        return [*lines, f"{name}_sum {_shown(self.sum)}", f"{name}_count {total}"]
 
 
 class Metrics:
@@ -96,7 +101,7 @@ class Metrics:
         ):  # fmt: skip
             add(name, "histogram", what, histogram.lines(_PREFIX + name))
         for name, kind, what, number in self._numbers():
-            add(name, kind, what, [f" {number:g}"])
+            add(name, kind, what, [f" {_shown(number)}"])
         add("sync_proxy_rules_no_local_endpoints_total", "gauge",
             "Services with a Local policy that have endpoints, but none on this node",
             [f'{{traffic_policy="{of}"}} {n}' for of, n in sorted(self.no_local_endpoints.items())])  # fmt: skip

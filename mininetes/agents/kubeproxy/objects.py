@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +11,15 @@ from typing import Any
 
 import yaml
 
+from mininetes.agents.kubeproxy.services import key_of
+from mininetes.apiserver import validation
+from mininetes.apiserver.errors import ApiError
+from mininetes.apiserver.resources import by_kind
 from mininetes.errors import BadInput
 
 _BY_KIND = {"Service": "services", "EndpointSlice": "endpointslices", "Node": "nodes"}
+_KINDS = {name: kind for kind, name in _BY_KIND.items()}
+_VERSIONS = {"Service": "v1", "EndpointSlice": "discovery.k8s.io/v1", "Node": "v1"}
 
 
 @dataclass
@@ -28,11 +35,16 @@ class Objects:
         for each in self.nodes:
             if each["metadata"]["name"] == name:
                 return each
-        raise BadInput("--node", name, "one of " + (", ".join(n["metadata"]["name"] for n in self.nodes) or "none"))
+        if not self.nodes:
+            raise BadInput("objects", None, f"they have no Node; that of {name} is needed, with its address")
+        raise BadInput("--node", name, "one of " + ", ".join(n["metadata"]["name"] for n in self.nodes))
 
 
 def read_objects(path: Path) -> Objects:
-    """Read a file. Raises BadInput when it is missing, no YAML or JSON, or has an object of another kind."""
+    """Read a file. Raises BadInput when it is missing, no YAML or JSON, has an object of another kind, or one twice.
+
+    So it does for an object that the API server would not take: these are checked by the same rules.
+    """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as failed:
@@ -42,9 +54,15 @@ def read_objects(path: Path) -> Objects:
     except (yaml.YAMLError, ValueError) as wrong:
         raise BadInput(str(path), None, "neither YAML nor JSON: " + " ".join(str(wrong).split())) from None
     found = Objects()
+    seen = set()
     for document in documents:
-        for kind, obj in _objects(document, path):
-            getattr(found, kind).append(obj)
+        for name, obj in _objects(document, path):
+            title = f"{_KINDS[name].lower()} {obj['metadata']['name'] if name == 'nodes' else key_of(obj)}"
+            if title in seen:
+                raise BadInput(title, None, "OBJECTS has it twice")
+            seen.add(title)
+            _validate(obj, _KINDS[name], title)
+            getattr(found, name).append(obj)
     return found
 
 
@@ -59,17 +77,39 @@ def _objects(document: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if unknown:
             raise BadInput(f"{path}: {unknown[0]}", None, "unknown key; known here: " + ", ".join(_BY_KIND.values()))
         for kind, listed in document.items():
+            if not isinstance(listed, list):
+                raise BadInput(f"{path}: {kind}", str(listed), "a list of objects")
             for each in listed:
                 yield kind, _checked(each, path)
         return
     if str(document["kind"]).endswith("List"):
         of = str(document["kind"]).removesuffix("List")
-        for each in document.get("items") or ():
-            yield from _objects({"kind": of, **each} if of else each, path)
+        items = document.get("items") or []
+        if not isinstance(items, list):
+            raise BadInput(f"{path}: items", str(items), "a list of objects")
+        for each in items:
+            yield from _objects({"kind": of, **each} if of and isinstance(each, Mapping) else each, path)
         return
     if document["kind"] not in _BY_KIND:
         raise BadInput(f"{path}: kind", document["kind"], "one of " + ", ".join(_BY_KIND))
     yield _BY_KIND[document["kind"]], _checked(document, path)
+
+
+def _validate(obj: Mapping[str, Any], kind: str, title: str) -> None:
+    """See that the API server would take an object; fields that it does not know are passed over."""
+    version = obj.get("apiVersion") or _VERSIONS[kind]
+    whole = {"apiVersion": version, "kind": kind, **copy.deepcopy(dict(obj))}
+    try:
+        validation.check(by_kind(str(version), kind), whole, field_validation="Ignore")
+    except ApiError as refused:
+        spec = obj.get("spec")
+        address = str(spec.get("clusterIP")) if isinstance(spec, Mapping) and kind == "Service" else ""
+        if ":" in address:
+            raise BadInput(f"{title}: spec.clusterIP", address, "IPv6 services are not supported yet") from None
+        causes = refused.details.get("causes") or ()
+        for cause in causes[:1]:
+            raise BadInput(f"{title}: {cause['field']}", None, cause["message"]) from None
+        raise BadInput(title, None, refused.message.rpartition(f"as a {kind}: ")[2]) from None
 
 
 def _checked(obj: Any, path: Path) -> dict[str, Any]:

@@ -110,9 +110,14 @@ def key_of(obj: Mapping[str, Any]) -> str:
 def is_proxied(service: Mapping[str, Any]) -> bool:
     """Whether kube-proxy writes rules for it: headless ones, ExternalName and those of other proxies are left out."""
     spec = service.get("spec") or {}
-    labels = service["metadata"].get("labels") or {}
     if spec.get("type") == "ExternalName" or spec.get("clusterIP") in (None, "", "None"):
         return False
+    return is_watched(service)
+
+
+def is_watched(obj: Mapping[str, Any]) -> bool:
+    """Whether kube-proxy's watch has that Service or EndpointSlice (`PROXIED`)."""
+    labels = obj["metadata"].get("labels") or {}
     return OTHER_PROXY_LABEL not in labels and HEADLESS_LABEL not in labels
 
 

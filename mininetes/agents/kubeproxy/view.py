@@ -69,9 +69,9 @@ class PortTraffic(Remembering):
             return Fate.REJECT
         return Fate.DROP if local_policy and not self.local else Fate.SERVE
 
-    def ready_on(self, node: str) -> int:
-        """How many ready endpoints that node has: what its health-check node port says."""
-        return sum(1 for each in self.endpoints if each.ready and each.node == node)
+    def ready_on(self, node: str) -> set[str]:
+        """The addresses of that node's ready endpoints: what its health-check node port counts."""
+        return {each.address for each in self.endpoints if each.ready and each.node == node}
 
 
 @dataclass(frozen=True, eq=False)

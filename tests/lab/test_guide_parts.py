@@ -1,0 +1,106 @@
+"""The guide's examples of parts of one's own: each is written to a folder as the page has it, checked, and used."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+EXAMPLE = re.compile(
+    r"`((?:topologies/\w+|cni_scripts|proxy_rules|experiments)/[\w.-]+)`[^`]*:\n\n```\w+\n(.*?)```", re.DOTALL
+)
+OBJECTS = """---
+{apiVersion: v1, kind: Node, metadata: {name: node1},
+ status: {addresses: [{type: InternalIP, address: 192.168.1.11}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: default},
+ spec: {clusterIP: 10.96.0.80, ports: [{port: 80, targetPort: 8080}]}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
+ metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}},
+ endpoints: [{addresses: [10.244.2.4]}], ports: [{port: 8080}]}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with all of the examples."""
+    for page in ("parts.md", "cni-script.md"):
+        for name, text in EXAMPLE.findall((DOCS / page).read_text()):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            if text.startswith("#!"):
+                path.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def lab() -> Iterator[str]:
+    """A name for a lab, which is gone afterwards."""
+    name = f"t-{os.getpid()}-parts"
+    yield name
+    _mininetes("down", name)
+
+
+def _mininetes(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "mininetes", *map(str, arguments)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+
+
+def _said(*arguments: str | Path) -> str:
+    done = _mininetes(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_pages_have_an_example_of_each_kind(own: Path) -> None:
+    found = {str(path.parent.relative_to(own)) for path in own.rglob("*") if path.is_file()}
+    assert found == {
+        "topologies/underlays", "topologies/fabrics", "topologies/clusters", "cni_scripts", "proxy_rules", "experiments"
+    }  # fmt: skip
+
+
+def test_underlay_fabric_and_cluster(own: Path, lab: str) -> None:
+    assert "fabric hub" in _said("--parts", own, "validate", "hubs")
+    _said("--parts", own, "up", "hubs", "--lab", lab)
+    assert "132 pairs: 132 reached, 0 unreached as expected, no mismatch" in _said(
+        "probe", "reachability", "--lab", lab
+    )
+    answer = _said("exec", "--lab", lab, "pod/node2-1", "--", "ping", "-c", "1", "10.244.3.2")
+    assert "ttl=61" in answer, "from node2 by way of the hub to node3: three nodes route"
+
+
+def test_a_proxy_mode_in_the_place_of_another(own: Path, tmp_path: Path) -> None:
+    objects = tmp_path / "objects.yaml"
+    objects.write_text(OBJECTS)
+    rules = _said("--parts", own, "rules", "--mode", "iptables", "--node", "node1", "-f", objects)
+    rule = "-A FIRST-ONLY -d 10.96.0.80/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.2.4:8080"
+    assert rule in rules
+    assert "KUBE-SERVICES" not in rules
+
+
+def test_an_experiment(own: Path, tmp_path: Path) -> None:
+    assert "round_trips" in _said("--parts", own, "run", "--list")
+    out = tmp_path / "result"
+    arguments = ("run", "round_trips", "--set", "probes=5", "--repetitions", "1", "--out", out)
+    done = _mininetes("--parts", own, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (out / "round-trips.png").stat().st_size > 1000
+    assert '"rtt_us"' in (out / "rows.jsonl").read_text()
+
+
+def test_the_plugin_keeps_to_the_specification(own: Path) -> None:
+    plugin, configuration = own / "cni_scripts" / "wire", own / "cni_scripts" / "mine.conflist"
+    assert "wire passes all" in _said("cni-check", plugin, "--config", configuration)
+
+
+def test_the_plugin_is_free_of_what_shellcheck_finds(own: Path) -> None:
+    done = subprocess.run(["shellcheck", own / "cni_scripts" / "wire"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
