@@ -11,7 +11,7 @@ export LC_ALL := C.UTF-8
 .PHONY: help setup setup-tests demo vm figures experiments test test-install check mutants bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing: system packages, .venv, the package in it
 	@scripts/provision.sh

@@ -30,9 +30,19 @@ ipam_call() {
     local code='' text='' details=''
     local -A answer=()
     IPAM_OUTPUT=$(CNI_COMMAND=$1 exec "$IPAM_FILE" <<<"$CONF_TEXT") && return
+    [[ $1 != STATUS && $1 != GC ]] || ipam_speaks
     json_parse answer "$IPAM_OUTPUT" && code=${answer[code]-} text=${answer[msg]-} details=${answer[details]-}
     [[ $code == [1-9]*([0-9]) ]] || code=100
     fail "$code" "ipam.type: $IPAM: ${text#\"}" "${details#\"}"
+}
+
+# ipam_speaks: says that the plugin IPAM is older than the configuration, if it is: what it answers to a command that it
+# does not know is no help to anybody.
+ipam_speaks() {
+    local spoken
+    spoken=$(CNI_COMMAND=VERSION exec "$IPAM_FILE" <<<'{"cniVersion": "1.0.0"}') || return 0
+    [[ $spoken == *"\"$CONF_VERSION\""* ]] ||
+        fail 1 "cniVersion: $IPAM does not speak $CONF_VERSION" "an older version, or an address plugin that speaks this one"
 }
 
 ipam_add() {

@@ -138,8 +138,14 @@ class ClusterSpec(Described):
     def _check_proxy(self) -> None:
         wanted = self.proxy
         if not wanted.exec:
+            other = wanted.config.get("mode")
+            if wanted.mode and other and other != wanted.mode:
+                right = f"left out, or as spec.proxy.mode has it: {wanted.mode}"
+                raise BadInput("spec.proxy.config.mode", other, right)
             return
         program = " ".join(wanted.exec)
+        if self.fabric.exec and self.fabric.title == wanted.title:
+            raise BadInput("spec.proxy.exec", program, "a program of another name than spec.fabric.exec's")
         for field, given in (("mode", wanted.mode), ("backend", wanted.backend), ("config", wanted.config)):
             if given:
                 right = f"left out with exec: {program} decides for itself"
@@ -258,7 +264,11 @@ def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
         values["nodes"] = _with_a_control_plane(asked)
     else:
         raise BadInput("spec.nodes", asked, "numbers such as {workers: 2, controlPlane: 1}, or a list of {name, role}")
+    underlay = values.get("underlay")
     try:
+        if isinstance(underlay, Mapping) and "name" not in underlay:  # its parameters alone: of the default
+            nodes = ClusterSpec.model_validate({**values, "underlay": None})
+            values["underlay"] = {"name": nodes.underlay_name, **underlay}
         return ClusterSpec.model_validate(values).check()
     except ValidationError as wrong:
         raise _say(wrong.errors()[0]) from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,6 +99,28 @@ def part_from_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+_NO_LABEL = re.compile(r"[^a-z0-9]+")
+_LONGEST_AGENT = 40
+_TAKEN_AGENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubelet",
+    "weave",
+)
+
+
+def agent_name(argv: Sequence[str], role: str) -> str:
+    """What an outside program is called among a node's agents: a DNS label, as its pod's container is named so.
+
+    That is the file's name without its ending; ``role`` goes before one that an agent of ours has.
+    """
+    name = _NO_LABEL.sub("-", Path(argv[0]).stem.lower()).strip("-")[:_LONGEST_AGENT].strip("-") or "program"
+    return f"{role}-{name}" if name in _TAKEN_AGENTS else name
+
+
 class FabricSpec(PartSpec):
     """How pods' packets cross nodes: a part, or with ``exec`` an outside program (argv) on each node instead.
 
@@ -111,7 +134,7 @@ class FabricSpec(PartSpec):
     @property
     def title(self) -> str:
         """What people call it: its name, or its program's."""
-        return self.name or Path(self.exec[0]).name
+        return self.name or agent_name(self.exec, "fabric")
 
 
 PartField = Annotated[PartSpec, BeforeValidator(part_from_name)]
@@ -169,11 +192,15 @@ class ProxySpec(Described):
     @property
     def title(self) -> str:
         """What its agent and its log are called: kube-proxy, or as the outside program."""
-        return Path(self.exec[0]).name if self.exec else "kube-proxy"
+        if not self.exec or Path(self.exec[0]).name == "kube-proxy":
+            return "kube-proxy"
+        return agent_name(self.exec, "proxy")
 
 
 def proxy_from_mode(value: object) -> object:
-    """A proxy's mode alone stands for the section."""
+    """A proxy's mode alone stands for the section; a program without a word is none."""
+    if isinstance(value, Mapping) and list(value) == ["exec"] and not value["exec"]:
+        raise ValueError("exec needs a program: [PROGRAM, ARGUMENT, ...]")
     return {"mode": value} if isinstance(value, str) else value
 
 

@@ -34,7 +34,7 @@ COMPILED = ("mininetes", "experiments", "topologies")
 """What is compiled before the machine starts, which could not write what it compiles, and is slow without KVM."""
 
 _SCRIPT = """\
-export HOME=/root LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PATH={path}:$PATH TERM={term} PS1='vm:\\w# '
+export HOME=/root LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PATH={path}:$PATH TERM={term}
 unset MININETES_LAB
 port() {{
     for each in /sys/class/virtio-ports/*; do
@@ -56,7 +56,7 @@ exec 3>"$(port line)" 4>"$(port errors)"
 }} 5>&1 | cat >&3
 exit "${{PIPESTATUS[0]}}"
 """
-_SHELL = "echo 'A shell in the virtual machine; exit ends both.'; exec bash --norc -i"
+_SHELL = "echo 'A shell in the virtual machine; exit ends both.'; exec env PS1='vm:\\w# ' bash --norc -i"
 
 
 class Line:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mininetes.cli.options import cluster_options, description, lab_option, output_option
 from mininetes.errors import BadInput, MininetesError
@@ -43,8 +44,12 @@ def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: 
 
     if dry_run:
         return _rehearse(spec, output)
-    spec = preflight.checked(spec).spec
+    blueprint = preflight.checked(spec)
+    spec = blueprint.spec
     preflight.require_agents_features(spec)
+    if output == "text":
+        for note in preflight.notes(blueprint):
+            click.echo(f"note: {note}", err=True)
     wanted_port = api_port if spec.masters else None
     entry = "mininetes.testbed.engine:serve"
     with Supervised(spec.name, entry, preflight.engine_config(spec), api_port=wanted_port) as supervised:
@@ -95,19 +100,22 @@ def _in_front(supervised: Supervised, spec: ClusterSpec) -> int:
 
 @click.command("down", epilog="Example: mininetes down lab1")
 @click.argument("name", required=False)
+@lab_option
 @click.option("--all", "every", is_flag=True, help="End all labs of this user.")
 @output_option
-def down_command(name: str | None, every: bool, output: str) -> int:
+def down_command(name: str | None, lab: str | None, every: bool, output: str) -> int:
     """End a lab and all that is in it."""
-    if name is not None and every:
-        raise BadInput("--all", name, "either a name or --all")
-    labs = state.labs() if every else [state.find(name)]
-    for lab in labs:
-        end_lab(lab)
+    said = click.get_current_context().get_parameter_source("lab") is ParameterSource.COMMANDLINE
+    given = name or (lab if said else None)
+    if given is not None and every:
+        raise BadInput("--all", given, "either a name or --all")
+    labs = state.labs() if every else [state.find(name or lab)]
+    for each in labs:
+        end_lab(each)
         if output == "text":
-            click.echo(f"{lab.name} is gone")
+            click.echo(f"{each.name} is gone")
     if output == "json":
-        click.echo(json.dumps([lab.name for lab in labs]))
+        click.echo(json.dumps([each.name for each in labs]))
     return 0
 
 

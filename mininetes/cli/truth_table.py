@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,25 @@ _ANSWER_WITHIN_S = 1800.0
 
 def _read_flows(path: Path) -> list[Any]:
     """The flows of a file, checked as far as they can be without a lab."""
-    from mininetes.testbed.flows import checked_flows  # noqa: PLC0415
+    from mininetes.testbed.flow_checks import checked_flows  # noqa: PLC0415
 
     try:
-        lines = path.read_text().splitlines()
-        flows = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as wrong:
-        why = wrong.strerror if isinstance(wrong, OSError) else wrong
-        raise BadInput("--flows", str(path), f"a readable file with one JSON object a line ({why})") from None
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise BadInput("--flows", str(path), f"a readable file with one JSON object a line ({wrong})") from None
+    flows: list[Any] = []
+    places: list[int] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            flows.append(json.loads(line))
+        except ValueError as wrong:
+            raise BadInput(f"--flows, line {number}", None, f"one JSON object a line ({wrong})") from None
+        places.append(number)
     if not flows:
         raise BadInput("--flows", str(path), "a file with packet flows; it has none")
-    checked_flows(flows)
-    return flows
+    return list(checked_flows(flows, places))
 
 
 def _read_known(path: Path) -> list[Known]:
@@ -72,6 +80,7 @@ def _read_known(path: Path) -> list[Known]:
 @click.option("--connections", type=int, default=20, show_default=True, help="Tries for each endpoint expected.")
 @click.option("--timeout", "timeout_s", type=float, default=1.0, show_default=True, help="Seconds for each.")
 @click.option("--wrong", "only_wrong", is_flag=True, help="List only what is not as it must be.")
+@click.option("--all", "list_all", is_flag=True, help="List every difference and all that was not asked.")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write the rows as JUnit XML too.")  # fmt: skip
 @output_option
@@ -85,6 +94,7 @@ def truth_table_command(
     connections: int,
     timeout_s: float,
     only_wrong: bool,
+    list_all: bool,
     junit: Path | None,
     output: str,
 ) -> int:
@@ -129,5 +139,6 @@ def truth_table_command(
     if output == "json":
         click.echo(json.dumps(measured.as_json(), indent=1))
     else:
-        show_truth.report(measured, everything=not only_wrong)
+        most = {"most": sys.maxsize} if list_all else {}
+        show_truth.report(measured, everything=not only_wrong, **most)
     return 0 if measured.holds else 1

@@ -165,8 +165,8 @@ class TruthTable:
 
     @property
     def holds(self) -> bool:
-        """Whether every row is as it must be, and every difference between subjects is a declared one."""
-        return not self.wrong and all(each.reason for each in self.differences)
+        """Whether there are rows, all as they must be, and every difference between subjects is a declared one."""
+        return bool(self.lines) and not self.wrong and all(each.reason for each in self.differences)
 
     def summary(self) -> str:
         """The result in one line."""
@@ -174,14 +174,17 @@ class TruthTable:
         head = f"{len(self.lines)} rows of {services} service ports, {', '.join(self.subjects) or 'no proxy'}"
         declared = sum(1 for line in self.lines if line.known)
         but = f" but for {declared} known ones" if declared else ""
+        left = f"; {len(self.skipped)} not asked" if self.skipped else ""
+        if not self.lines:
+            return f"nothing was asked{left}"
         if self.holds:
-            return f"{head}: all as they must be{but}"
+            return f"{head}: all as they must be{but}{left}"
         undeclared = sum(1 for each in self.differences if not each.reason)
         more = f", {undeclared} undeclared differences between proxies" if undeclared else ""
-        return f"{head}: {len(self.wrong)} not as they must be{but}{more}"
+        return f"{head}: {len(self.wrong)} not as they must be{but}{more}{left}"
 
     def junit(self) -> str:
-        """The rows as JUnit XML: a test suite for each subject, a test case for each row; one for the differences."""
+        """The rows as JUnit XML: a test suite for each subject, one for the differences, one for what was not asked."""
         root = Xml.Element("testsuites", name="truth-table")
         for subject in self.subjects:
             lines = [line for line in self.lines if line.subject == subject]
@@ -195,6 +198,13 @@ class TruthTable:
                     Xml.SubElement(case, "failure", message=line.wrong).text = f"expected {line.expected}"
         if len(self.subjects) > 1:
             _differences_in_junit(root, self.differences)
+        if self.skipped:
+            count = str(len(self.skipped))
+            suite = Xml.SubElement(root, "testsuite", name="not asked", tests=count, failures="0", skipped=count)
+            for each in self.skipped:
+                name, _, why = each.partition(": ")
+                case = Xml.SubElement(suite, "testcase", classname="not asked", name=name)
+                Xml.SubElement(case, "skipped", message=why)
         return Xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
@@ -284,7 +294,7 @@ def _wrong_dnat(question: Question, path: Path, heard: Heard) -> str:
     if not question.told:
         return "" if set(heard.replies) <= {"answered", "connected"} else f"{_counted(heard)}, not connected"
     if set(heard.replies) != {"answered"}:
-        return f"{_counted(heard)}, not answered by all"
+        return f"{_counted(heard)}, {'not answered by all' if 'answered' in heard.replies else 'answered by nobody'}"
     answering = {question.endpoints.get(pod, pod) for pod, _ in heard.seen}
     wanted = set(expected.endpoints)
     if expected.sticky and len(answering) > 1:

@@ -44,9 +44,12 @@ def _described(blueprint: Blueprint, name: str, number: int) -> tuple[UnderlayHo
     topo = blueprint.topo
     spec = blueprint.spec
     if not hasattr(topo, "place"):
-        right = "an underlay that says where a node joins, such as single_switch"
-        raise BadInput("underlay", spec.underlay_name, right)
-    wish: dict[str, Any] = topo.place(number, str(spec.network.nodes))
+        right = "no node can join: its Topo has no method place(number, network), as that of single_switch has"
+        raise BadInput(f"underlay {spec.underlay_name}", None, right)
+    try:
+        wish: dict[str, Any] = topo.place(number, str(spec.network.nodes))
+    except (ValueError, IndexError) as wrong:
+        raise BadInput(f"underlay {spec.underlay_name}", None, f"no node can join: {wrong}") from None
     switch = wish["switch"]
     alone = Topo()
     alone.addSwitch(switch)

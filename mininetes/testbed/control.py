@@ -61,7 +61,7 @@ async def _ports(testbed: Testbed, request: Request) -> Answer:
 
 async def _truth_table(testbed: Testbed, request: Request) -> Answer:
     from mininetes.testbed import truth  # noqa: PLC0415 - as above
-    from mininetes.testbed.flows import checked_flows  # noqa: PLC0415
+    from mininetes.testbed.flow_checks import checked_flows  # noqa: PLC0415
     from mininetes.testbed.proxying import ProxyProgram  # noqa: PLC0415
 
     options = AskOptions(request["connections"], request["timeout_s"])

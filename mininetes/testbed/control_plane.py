@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -30,8 +31,10 @@ from mininetes.agents.kubeproxy.configuration import Mode
 from mininetes.agents.objects import SYSTEM
 from mininetes.agents.scheduler import Scheduler
 from mininetes.agents.shim.client import Shim
-from mininetes.apiserver.client import Client
+from mininetes.apiserver.client import Client, Unreachable
+from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.resources import by_kind
+from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import node_path
 from mininetes.spec_sections import NodeSpec
 from mininetes.testbed import credentials, node_agents
@@ -48,6 +51,8 @@ from mininetes.testbed.node_setup import cluster_facts, write_node_files, write_
 from mininetes.testbed.proxy_seats import ProxySeats
 from mininetes.testbed.ready_made import create_pods
 from mininetes.testbed.system_objects import system_objects
+
+log = logging.getLogger("mininetes")
 
 READY_WITHIN_S = 120.0
 _Made = TypeVar("_Made")
@@ -231,12 +236,29 @@ class ControlPlane:
         await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
 
-    async def remove_node(self, blueprint: Blueprint, name: str) -> None:
-        """Have a node's pods end, stop its agents, delete its object. Repeatable. Raises MininetesError."""
+    async def require_answers(self) -> None:
+        """Raises MininetesError when no API server answers."""
         assert self._watch is not None
-        await empty_node(self._watch, name)
-        await self.tasks.remove(name)
-        await delete_node(self._watch, name)
+        try:
+            await self._watch.client.get("namespaces", SYSTEM)
+        except Unreachable as silent:
+            raise MininetesError(f"no node can join while no API server answers: {silent}") from None
+
+    async def remove_node(self, blueprint: Blueprint, name: str, *, whatever_the_api_says: bool = False) -> None:
+        """Have a node's pods end, stop its agents, delete its object. Repeatable. Raises MininetesError.
+
+        ``whatever_the_api_says``: where the API does not do its part, that is only logged.
+        """
+        assert self._watch is not None
+        try:
+            await empty_node(self._watch, name)
+            await self.tasks.remove(name)
+            await delete_node(self._watch, name)
+        except (ApiError, MininetesError) as failed:
+            if not whatever_the_api_says:
+                raise
+            await self.tasks.remove(name)
+            log.warning("%s has not joined, and the API may still have it: %s", name, failed)
         self.places.pop(name, None)
         self._pod_subnets.pop(name, None)
         self.blueprint, self.spec = blueprint, blueprint.spec

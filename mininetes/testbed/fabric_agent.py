@@ -74,6 +74,7 @@ class FabricAgent(Agent):
         self._known = False
         self._events: dict[str, RtnlEvents] = {}
         self._reported: dict[str, list[Change]] = {}
+        self._unserved: set[FabricNode] = set()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -141,6 +142,7 @@ class FabricAgent(Agent):
             self._tell(current, members)
             current = members
             try:
+                await self._tell_unserved(members)
                 hosts = self._hosts()
                 self._hear_no_more(self._events.keys() - set(hosts))
                 for host in hosts:
@@ -161,6 +163,17 @@ class FabricAgent(Agent):
         for node in before:
             if node not in now:
                 self.log.info("Subnet removed", subnet=node.pod_subnet, via=node.address, node=node.name)
+
+    async def _tell_unserved(self, members: tuple[FabricNode, ...]) -> None:
+        """Name the subnets to which the fabric has no way from this node, each once."""
+        if self._only is None:
+            return
+        plan = await asyncio.get_running_loop().run_in_executor(self._executor, self._fabric.plan, members)
+        unserved = {node for node in members if (self._only, node.name) in plan.apart}
+        for node in sorted(unserved - self._unserved, key=lambda node: node.pod_subnet):
+            why = "not on a network of this node, and the fabric has no way through routers"
+            self.log.error("No route to a subnet", subnet=node.pod_subnet, via=node.address, node=node.name, err=why)
+        self._unserved = unserved
 
     async def _bring(self, host: str, members: tuple[FabricNode, ...]) -> None:
         is_node = self._fabric.underlay.hosts[host].role == "node"

@@ -58,6 +58,8 @@ class RunningFabric:
         self._declared: dict[str, NetState] = {}
         self._before: dict[str, NetState] = {}
         """By host: what may still be in the kernel of states before the declared one."""
+        self._files: dict[str, Mapping[str, str]] = {}
+        """By host: its files, by path, as they were written last."""
         self._turns: dict[str, threading.Lock] = {}
 
     def set_underlay(self, underlay: Underlay) -> None:
@@ -90,16 +92,28 @@ class RunningFabric:
             drifted = self._declared.get(host) == wanted and before == wanted
             ground = self._ground(host)
             if drifted and not repair:
-                return Brought(self._drift(host, ground.merged(wanted)), drifted=True)
+                return Brought([*self._drift(host, ground.merged(wanted)), *self._changed_files(host)], drifted=True)
             self._declared[host] = wanted
             self._before[host] = _either(before, wanted)
             both, earlier = ground.merged(wanted), ground.merged(before)
             changes = applier.apply(self._hosts.netns(host), both, earlier, iptables=self._iptables(host))
             self._before[host] = wanted
+            if drifted:
+                changes = [*changes, *self._changed_files(host)]
             for path, text in plan.files.get(host, {}).items():
                 _write(node_path(host, path), text)
+            self._files[host] = plan.files.get(host, {})
         self.members = members
         return Brought(changes, drifted)
+
+    def _changed_files(self, host: str) -> list[Change]:
+        """What has to be done to the host's files so that they say what they were given last."""
+        found = []
+        for path, text in self._files.get(host, {}).items():
+            said = _read(node_path(host, path))
+            if said != text:
+                found.append(Change("file", "add" if said is None else "change", path))
+        return found
 
     def _ground(self, host: str) -> NetState:
         """The underlay's routes of a host, which go with a link that is set down as the fabric's do."""
@@ -108,7 +122,7 @@ class RunningFabric:
 
     def drift(self, host: str, besides: NetState = applier.NOTHING) -> list[Change]:
         """What a host has otherwise than it was given, or than the state ``besides``. Blocks."""
-        return self._drift(host, besides.merged(self.declared(host)))
+        return [*self._drift(host, besides.merged(self.declared(host))), *self._changed_files(host)]
 
     def _drift(self, host: str, wanted: NetState) -> list[Change]:
         return applier.drift(self._hosts.netns(host), wanted, iptables=self._iptables(host))
@@ -120,7 +134,7 @@ class RunningFabric:
 
     def forget(self, host: str) -> None:
         """The host has gone."""
-        for known in (self._declared, self._before, self._turns):
+        for known in (self._declared, self._before, self._files, self._turns):
             known.pop(host, None)
 
     def annotations(self, node: str) -> Mapping[str, str]:
@@ -141,11 +155,19 @@ def _either(first: NetState, second: NetState) -> NetState:
     return dataclasses.replace(first, sysctls={}).merged(second)
 
 
+def _read(path: str) -> str | None:
+    """What a file says; None when there is none, or no text in it."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
 def _write(path: str, text: str) -> None:
     """Write a file at once, where it does not say so already."""
-    with contextlib.suppress(FileNotFoundError), open(path) as file:
-        if file.read() == text:
-            return
+    if _read(path) == text:
+        return
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".new", "w") as file:
         file.write(text)

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.errors import ApiError
 from mininetes.cluster.underlay import GATEWAY
-from mininetes.errors import BadInput, MininetesError
+from mininetes.errors import MininetesError
 from mininetes.kernel import processes
+from mininetes.probes.responder_client import ResponderError
 from mininetes.probes.service_asking import AskOptions
 from mininetes.probes.truth_expectation import AddressKind, Expected, Outcome
 from mininetes.probes.truth_questions import LOCALHOST, Path, Question, Questions, Scene
 from mininetes.probes.truth_table import Line, TruthTable, measure
 from mininetes.probes.vantage import Vantage
+from mininetes.testbed import proxying
+from mininetes.testbed.flow_checks import Flow
 
 if TYPE_CHECKING:
     from mininetes.testbed.testbed import Testbed
 
-Flow = Mapping[str, Any]
 BALANCER_WITHIN_S = 10.0
 HOLDS_WITHIN_S = 5.0
 _LOOK_S = 0.05
@@ -42,7 +44,9 @@ _KINDS: dict[str, AddressKind] = {
 }
 _COPIED = ("type", "externalTrafficPolicy", "internalTrafficPolicy", "sessionAffinity", "healthCheckNodePort")
 _EXTERNAL_IP = "203.0.113.200"
-_DEFAULTS = {"localhostNodePorts": True}
+_SETTINGS = {"localhostNodePorts": True, "masqueradeAll": False}
+"""kube-proxy's settings that flows name, with their defaults."""
+_ZONE = "topology.kubernetes.io/zone"
 
 
 class CannotPlay(Exception):
@@ -60,26 +64,24 @@ class Stage:
 async def play(
     testbed: Testbed, client: Client, scene: Scene, flows: Sequence[Flow], options: AskOptions
 ) -> TruthTable:
-    """Play the flows of the scene's mode one after the other; those that this lab cannot play are named.
-
-    Raises BadInput for what is no flow.
-    """
+    """Play the (checked) flows of the scene's mode one after the other; those that this lab cannot play are named."""
     lines: list[Line] = []
     skipped: list[str] = []
     for flow in flows:
+        if scene.mode not in flow["modes"]:
+            continue
         try:
-            name = str(flow["id"])
-            if scene.mode not in flow["modes"]:
-                continue
             player = _Player(testbed, client, scene, flow)
             async with player.service() as balancers:
                 table = await player.measured(balancers, options)
             lines += table.lines
         except CannotPlay as why:
-            skipped.append(f"{name}: {why}")
-        except (KeyError, TypeError) as wrong:
-            raise BadInput("--flows", str(flow)[:80], f"a packet flow ({type(wrong).__name__}: {wrong})") from None
+            skipped.append(f"{flow['id']}: {why}")
     return TruthTable(tuple(lines), tuple(skipped))
+
+
+def _target(port: Mapping[str, Any]) -> int:
+    return int(port.get("targetPort", port["port"]))
 
 
 class _Player:
@@ -88,16 +90,39 @@ class _Player:
     def __init__(self, testbed: Testbed, client: Client, scene: Scene, flow: Flow) -> None:
         self._testbed, self._client, self._scene, self._flow = testbed, client, scene, flow
         self._name = f"flow-{flow['id']}".lower()
-        settings = {key: value for key, value in flow.get("proxy", {}).items() if _DEFAULTS.get(key) != value}
-        if settings:
-            raise CannotPlay(f"kube-proxy would need other settings: {', '.join(settings)}")
-        if flow.get("nodeZone"):
-            raise CannotPlay("its node would need a zone")
+        self._check_settings()
+        said = flow.get("in_mode", {}).get(scene.mode, flow["expect"])
+        if said["outcome"] == "ACCEPT":
+            raise CannotPlay("the node itself answers, which is not asked here")
         if flow["to"]["address"] not in _KINDS:
             raise CannotPlay(f"{flow['to']['address']} is no address of a service that is asked here")
         if flow["service"].get("loadBalancerIPs", 0) > 1:
             self._flow = {**flow, "service": {**flow["service"], "loadBalancerIPs": 1}}
         self.kind = _KINDS[flow["to"]["address"]]
+
+    def _check_settings(self) -> None:
+        """See that the lab's kube-proxies are set as the flow has it. Raises CannotPlay, which says how it would be."""
+        config = proxying.proxy_config(self._testbed.spec)
+        there = {
+            "localhostNodePorts": config.iptables.localhost_node_ports,
+            "masqueradeAll": config.masquerade_all(self._scene.mode),
+        }
+        wanted = {**_SETTINGS, **(self._flow.get("proxy") or {})}
+        for key, value in wanted.items():
+            if key not in there:
+                raise CannotPlay(f"kube-proxy's {key} is not told apart here")
+            if there[key] != value:
+                section = "nftables" if self._scene.mode == "nftables" else "iptables"
+                setting = f"{{config: {{{section}: {{{key}: {str(value).lower()}}}}}}}"
+                raise CannotPlay(f"kube-proxy would need other settings: a lab with proxy: {setting} plays it")
+
+    def _check_zone(self, here: str) -> None:
+        zone = self._flow.get("nodeZone") or ""
+        there = next(
+            (node.zone or node.labels.get(_ZONE, "") for node in self._testbed.spec.nodes if node.name == here), ""
+        )
+        if zone and zone != there:
+            raise CannotPlay(f"{here} would need a zone: a lab where it has zone: {zone} plays it")
 
     @contextlib.asynccontextmanager
     async def service(self) -> AsyncIterator[list[str]]:
@@ -106,7 +131,7 @@ class _Player:
         spec: dict[str, Any] = {key: wanted[key] for key in _COPIED if key in wanted}
         if wanted.get("externalTrafficPolicy") != "Local":
             spec.pop("healthCheckNodePort", None)  # the API has it with policy Local only
-        spec["ports"] = [{**port, "targetPort": self._testbed.spec.pods.port} for port in wanted["ports"]]
+        spec["ports"] = [dict(port) for port in wanted["ports"]]
         if wanted.get("externalIPs"):
             spec["externalIPs"] = [_EXTERNAL_IP]
         if wanted.get("loadBalancerSourceRanges"):
@@ -150,7 +175,13 @@ class _Player:
         }.get(self.kind, "")
         outside = flow["from"] in ("outside", "blocked")
         here = await asyncio.to_thread(self._entry, address) if outside and address else self._worker()
+        self._check_zone(here)
         stage = Stage(here, self._places(here))
+        async with self._answering(stage):
+            return await self._asked(stage, address, options)
+
+    async def _asked(self, stage: Stage, address: str, options: AskOptions) -> TruthTable:
+        flow = self._flow
         if flow["endpoints"]:
             await self._client.create(_SLICES, self._slice(stage))
         plane = self._testbed.control_plane
@@ -158,7 +189,7 @@ class _Player:
         mine = [f"default/{self._name}"]
         slices = mine if flow["endpoints"] else []
         await plane.proxy_seats.settled(plane.places, services=mine, slices=slices, within_s=HOLDS_WITHIN_S)
-        question = self._question(stage, address or self._scene.views[here].address)
+        question = self._question(stage, address or self._scene.views[stage.here].address)
         loop = asyncio.get_running_loop()
         end = loop.time() + HOLDS_WITHIN_S
         while True:
@@ -174,7 +205,10 @@ class _Player:
     def _entry(self, address: str) -> str:
         """The node to which the gateway sends what a client outside sends to that address. Blocks."""
         if not self._scene.entries(GATEWAY, address):
-            raise CannotPlay(f"the network does not lead to {address} from outside")
+            node = next(iter(self._scene.views.values())).address
+            route = f"mininetes exec {GATEWAY} -- ip route add {address} via {node}"
+            raise CannotPlay(f"the network does not lead to {address} from outside: a lab with a route there, as by "
+                             f"`{route}`, plays it")  # fmt: skip
         client, device = (
             ("203.0.113.130", "outside2") if self._flow["from"] == "blocked" else ("203.0.113.2", "outside1")
         )
@@ -207,12 +241,11 @@ class _Player:
         ends = []
         for each in self._flow["endpoints"]:
             pod = stage.pods[each["name"]]
-            conditions = {key: each[key] for key in ("ready", "serving", "terminating")}
+            conditions = {key: each[key] for key in ("ready", "serving", "terminating") if key in each}
             hints = {"hints": {"forZones": [{"name": each["zoneHint"]}]}} if each.get("zoneHint") else {}
             ends.append({"addresses": [pod.address], "nodeName": pod.node, "conditions": conditions, **hints})
-        number = self._testbed.spec.pods.port
         ports = [
-            {"name": port.get("name", ""), "port": number, "protocol": port["protocol"]}
+            {"name": port.get("name", ""), "port": _target(port), "protocol": port.get("protocol", "TCP")}
             for port in self._flow["service"]["ports"]
         ]
         labels = {"kubernetes.io/service-name": self._name}
@@ -225,6 +258,42 @@ class _Player:
             "ports": ports,
             "endpoints": ends,
         }
+
+    def _asked_port(self) -> Mapping[str, Any] | None:
+        """The service's port that the flow asks; None when the service has none such."""
+        to, key = self._flow["to"], "nodePort" if self.kind in ("node port", "localhost") else "port"
+        asked = (to["port"], to["protocol"])
+        ports = self._flow["service"]["ports"]
+        return next((port for port in ports if (port.get(key), port.get("protocol", "TCP")) == asked), None)
+
+    @contextlib.asynccontextmanager
+    async def _answering(self, stage: Stage) -> AsyncIterator[None]:
+        """Have each endpoint answer at the target port that is asked, and at no other of the service's."""
+        asked = self._asked_port()
+        ports = [asked] if asked is not None else self._flow["service"]["ports"]
+        served = sorted({(_target(port), port.get("protocol", "TCP")) for port in ports})
+        begun = []
+        try:
+            for name, pod in stage.pods.items():
+                more = [each for each in served if not self._answers_by_itself(pod, *each)]
+                if not more:
+                    continue
+                begun.append(self._speaker(name))
+                try:
+                    await self._testbed.port_server.serve(begun[-1], node=pod.node, netns=pod.netns, ports=more)
+                except ResponderError as taken:
+                    raise CannotPlay(f"an endpoint cannot answer at its target port: {taken}") from None
+            yield
+        finally:
+            for speaker in begun:
+                await self._testbed.port_server.stop(speaker)
+
+    def _answers_by_itself(self, pod: Vantage, port: int, protocol: str) -> bool:
+        return f"{pod.address}:{port}/{protocol.lower()}" in self._scene.responders
+
+    def _speaker(self, endpoint: str) -> str:
+        """How an endpoint calls itself where it answers for the flow alone."""
+        return f"{self._name}/{endpoint}"
 
     def _source(self, stage: Stage) -> Vantage:
         sender = self._flow["from"]
@@ -246,8 +315,8 @@ class _Player:
     def _question(self, stage: Stage, address: str) -> Question:
         flow, scene = self._flow, self._scene
         said = flow.get("in_mode", {}).get(scene.mode, flow["expect"])
-        number = self._testbed.spec.pods.port
-        ends = {name: f"{pod.address}:{number}" for name, pod in stage.pods.items()}
+        port = self._asked_port() or flow["service"]["ports"][0]
+        ends = {name: f"{pod.address}:{_target(port)}" for name, pod in stage.pods.items()}
         source = self._source(stage)
         told = [ends[name] for name in said.get("endpoints", ())]
         expected = Expected(
@@ -263,18 +332,7 @@ class _Player:
         path = Path(stage.here, expected, node, unchanged, led_on)
         at = stage.here if self.kind in ("node port", "localhost") else ""
         endpoints = {self._title(pod): ends[name] for name, pod in stage.pods.items()}
+        endpoints |= {self._speaker(name): end for name, end in ends.items()}
         to = flow["to"]
         where = (self.kind, at, address, to["port"], to["protocol"].lower())
         return Question(scene.mode, str(flow["id"]), source, flow["from"], *where, (path,), endpoints, told=True)
-
-
-def checked_flows(flows: Iterable[Any]) -> list[Flow]:
-    """Flows as far as they can be checked without a lab. Raises BadInput."""
-    found = []
-    for number, flow in enumerate(flows, start=1):
-        lacking = [key for key in ("id", "service", "endpoints", "from", "to", "expect", "modes")
-                   if not isinstance(flow, Mapping) or key not in flow]  # fmt: skip
-        if lacking:
-            raise BadInput(f"--flows, line {number}", None, f"a packet flow; it lacks {', '.join(lacking)}")
-        found.append(flow)
-    return found

@@ -83,6 +83,8 @@ class Membership:
         async with self._turn:
             before = self._cluster.blueprint
             joining = with_node(before, name)
+            if self._cluster.control_plane is not None:
+                await self._cluster.control_plane.require_answers()
             node = joining.node.name
             holder = await self._init.hold_node(node)
             try:
@@ -94,7 +96,7 @@ class Membership:
                 await self._start(joining)
                 await self._fabric_follows(joining.blueprint)
             except BaseException:
-                await self._take_out(node, holder, before)
+                await self._take_out(node, holder, before, undoing=True)
                 raise
             return node
 
@@ -123,13 +125,13 @@ class Membership:
         async with self._turn:
             await self._take_out(name, self._net.holders.get(name, 0), without_node(self._cluster.blueprint, name))
 
-    async def _take_out(self, name: str, holder: int, after: Blueprint) -> None:
+    async def _take_out(self, name: str, holder: int, after: Blueprint, *, undoing: bool = False) -> None:
         await self._cluster.leave_networks(name)
         plane = self._cluster.control_plane
         if plane is None:
             await self._cluster.clear_out(name)
         else:
-            await plane.remove_node(after, name)
+            await plane.remove_node(after, name, whatever_the_api_says=undoing)
         if ("join", name) in self.changes or name in {node.name for node in self._cluster.blueprint.spec.nodes}:
             self.changes.append(("leave", name))
         self._cluster.blueprint = after

@@ -9,6 +9,7 @@ changes nothing.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -46,6 +47,8 @@ def attach() -> ClusterNet:
 def main() -> None:
     """Run the command line until ``exit`` or the end of standard input."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by those who started us
+    if not sys.stdin.isatty():  # a host's shell has a terminal even then, on which ip of Debian 13 prints in colours
+        os.environ.setdefault("NO_COLOR", "1")
     setLogLevel("info")
     net = attach()
     CLI(net, stdin=sys.stdin)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mininetes import parts
+from mininetes.agents.cni.plugin_values import kernel_features
 from mininetes.agents.kubeproxy.preconditions import needed_features
 from mininetes.errors import MissingFeature
 from mininetes.kernel import features
@@ -32,11 +33,25 @@ def checked(spec: ClusterSpec) -> Blueprint:
         features.require(["htb"])
     if any(state.links for state in blueprint.states.values()) or blueprint.fabric.is_weave:
         features.require(["vxlan"])
+    if needed := kernel_features(blueprint.cni):
+        features.require(needed)
     networks = declared(spec.networks, spec.containers, ground_of(blueprint))
     needed = {NEEDED[each.driver] for each in networks.networks if each.driver in NEEDED}
     if needed:
         features.require(needed)
     return blueprint
+
+
+def notes(blueprint: Blueprint) -> list[str]:
+    """What of a description is valid and yet may not do what somebody expects of it."""
+    spec, fabric = blueprint.spec, blueprint.fabric
+    found = []
+    if not spec.masters and fabric.agent and not fabric.is_weave:
+        found.append(
+            f"without a control plane no {fabric.agent} runs: fabric {spec.fabric.title} is set up once, and what "
+            "somebody changes of it is shown by status and not repaired"
+        )
+    return found
 
 
 def require_agents_features(spec: ClusterSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -9,6 +10,7 @@ from mininetes.probes.truth_table import Line, TruthTable
 from mininetes.testbed import show
 
 MOST_NAMED = 20
+_WIDEST = 100_000
 
 
 def _what(line: Line) -> str:
@@ -34,18 +36,37 @@ def table(measured: TruthTable) -> Table:
     return listing
 
 
-def report(measured: TruthTable, *, everything: bool = True) -> None:
-    """The table (or its wrong rows alone), where proxies differ, what was not asked, and the summary."""
+def report(measured: TruthTable, *, everything: bool = True, most: int = MOST_NAMED) -> None:
+    """The table (or its wrong rows alone), where proxies differ, what was not asked, and the summary.
+
+    Of differences that are declared, and of what was not asked, at most ``most`` are listed.
+    """
     shown = measured if everything else TruthTable(measured.wrong)
     if shown.lines:
-        show.console.print(table(shown))
+        _print_whole(table(shown))
     if len(measured.subjects) > 1:
         undeclared = [str(each) for each in measured.differences if not each.reason]
         declared = [str(each) for each in measured.differences if each.reason]
         _list("Where proxies differ, undeclared", undeclared, len(undeclared))
-        _list("Where proxies differ", declared, MOST_NAMED if everything else 0)
-    _list("Not asked", list(measured.skipped), MOST_NAMED)
+        if everything:
+            _list("Where proxies differ", declared, most)
+    _list("Not asked", list(measured.skipped), most)
     show.console.print(measured.summary(), style=None if measured.holds else "bold red")
+
+
+def _print_whole(listing: Table) -> None:
+    """On a terminal in its width; into a file or a pipe as wide as it is, so that nothing is cut off."""
+    console = show.console
+    if console.is_terminal:
+        console.print(listing)
+        return
+    width = console.width
+    console.width = _WIDEST
+    try:
+        console.width = max(width, Measurement.get(console, console.options, listing).maximum)
+        console.print(listing)
+    finally:
+        console.width = width
 
 
 def _list(title: str, items: list[str], most: int) -> None:
@@ -54,5 +75,5 @@ def _list(title: str, items: list[str], most: int) -> None:
     show.console.print(f"{title}: {len(items)}", style="bold")
     for item in items[:most]:
         show.console.print(Text(f"  {item}"))
-    if 0 < most < len(items):
-        show.console.print(f"  and {len(items) - most} more")
+    if most < len(items):
+        show.console.print(f"  and {len(items) - most} more (all of them: --all)")

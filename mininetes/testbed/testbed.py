@@ -258,6 +258,12 @@ class Testbed:
             self._pods[pod.name] = pod
             await ResponderPorts(self._responder).serve(pod.title, node=node, netns=pod.netns, ports=pod.ports)
 
+    @property
+    def port_server(self) -> ResponderPorts:
+        """The lab's responder, for whatever is to answer in a pod. The lab must be up."""
+        assert self._responder is not None
+        return ResponderPorts(self._responder)
+
     async def settle_neighbours(self) -> int:
         """Have pods and nodes know each other's MACs for good when a full matrix would overflow the kernel's table.
 

@@ -27,7 +27,8 @@ from mininetes.testbed import proxying
 from mininetes.testbed.control_plane import READY_WITHIN_S, ControlPlane
 from mininetes.testbed.credentials import ADMIN
 from mininetes.testbed.expectation import MOST_HOPS
-from mininetes.testbed.flows import Flow, play
+from mininetes.testbed.flow_checks import Flow
+from mininetes.testbed.flows import play
 from mininetes.testbed.proxy_trial import Trial, tried
 from mininetes.testbed.proxying import ProxyProgram
 

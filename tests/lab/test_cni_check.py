@@ -143,6 +143,25 @@ def test_a_conflist_is_tested_plugin_by_plugin_in_its_place(tmp_path: Path) -> N
     assert next(iter(suites["bridge"].findall("testcase/skipped"))).get("message") == "it is about chained plugins"
 
 
+def test_rules_that_need_a_right_result_are_not_tested_with_a_wrong_one(tmp_path: Path) -> None:
+    wrong = Wrong("result-shape", """is ADD && edit '"interface": 2' '"interface": 7'""")
+    path = wrong.write(tmp_path, SCRIPTS / "bash-bridge")
+    chosen = ("result-shape", "result-routes", "result-macs", "check-passes", "add-succeeds")
+    rules = [word for each in chosen for word in ("--rule", each)]
+    (report,) = reports(str(path), *rules, "--cni-version", NEWEST, status=1).values()
+    assert list(red(report)) == ["result-shape"]
+    reasons = {each["rule"]: each.get("reason", "") for each in report["verdicts"]}
+    assert reasons["result-routes"].startswith("not tested: the result is unusable (see result-shape)")
+    assert reasons["add-succeeds"] == ""
+
+
+def test_plugins_that_go_before_are_called_once_for_a_container() -> None:
+    rules = ("--rule", "name-wrong", "--rule", "error-codes", "--rule", "error-version")
+    found = reports("chained.conflist", *rules, "--cni-version", "1.0.0")
+    outcomes = {each["rule"]: each["outcome"] for each in found["firewall"]["verdicts"]}
+    assert "not applicable" not in outcomes.values(), found["firewall"]["verdicts"]
+
+
 def test_what_is_no_plugin_is_said_so(tmp_path: Path) -> None:
     silent, hanging = tmp_path / "silent", tmp_path / "no-interpreter"
     silent.write_text("#!/bin/sh\nexit 0\n")

@@ -282,3 +282,10 @@ def test_check_in_a_chain_whose_later_plugins_made_links_of_their_own(node: Node
     assert node.ok("CHECK", "web", again) == {}
     box.run("ip", "link", "set", result["interfaces"][1]["name"], "nomaster")
     assert node.error("CHECK", "web", again)["code"] == 101
+
+
+@pytest.mark.parametrize("command", ["GC", "STATUS"])
+def test_an_address_plugin_that_is_older_than_the_configuration_is_named(node: Node, command: str) -> None:
+    old = merged(NEWEST, {"ipam": {"type": "host-local", "subnet": "10.244.1.0/24", "ranges": None}})
+    error = refusal(node, command, {**old, KEY: []})
+    assert (error["code"], error["msg"]) == (1, "cniVersion: host-local does not speak 1.1.0")

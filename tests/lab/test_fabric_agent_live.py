@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from packet_capture import captured
-from running_lab import Done, RunningLab, mininetes, running
+from running_lab import Done, RunningLab, fresh_name, mininetes, running
 from scapy.layers.inet import ICMP
 from scapy.layers.l2 import Ether
 from waiting import wait_until
@@ -88,6 +88,8 @@ MEDDLING = {
     "a neighbour": ("ip neigh del 10.244.2.0 dev flannel.1", "ip neigh show dev flannel.1 | grep -q 10.244.2.0"),
     "the device": ("ip link del flannel.1",
                    "ip route | grep -q 'dev flannel.1' && bridge fdb show | grep -q flannel.1"),
+    "a file": ("rm /run/flannel/subnet.env", "grep -q FLANNEL_MTU=1450 /run/flannel/subnet.env"),
+    "a file's text": ("echo >>/run/flannel/subnet.env", "test $(wc -l </run/flannel/subnet.env) = 4"),
     "a rule": ("iptables -F FLANNEL-FWD", "iptables -S FLANNEL-FWD | grep -q ACCEPT"),
 }  # fmt: skip
 
@@ -188,7 +190,7 @@ while True:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    path = tmp_path / "my-fabric"
+    path = tmp_path / "My_fabric.py"
     path.write_text(PROGRAM.format(python=sys.executable))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
@@ -201,6 +203,8 @@ def test_an_outside_program_on_each_node_carries_the_packets(program: Path, tmp_
         for node in lab.nodes:
             wait_until(lambda node=node: lab.exec(node, "ip", "route").count("\n10.244.") == 3, "all routes")  # type: ignore[misc]
             assert f"watching nodes for {node}" in log_of(lab, node, "my-fabric")
+            assert "Failed creating a mirror pod" not in log_of(lab, node, "kubelet")
+        assert lab.command("get", "pods", "-n", "kube-system").stdout.count("my-fabric-") == len(lab.nodes)
         assert lab.probe().status == 0
         check_restart(lab)
         with captured(lab, "node2") as frames:
@@ -230,7 +234,7 @@ def end_program(lab: RunningLab, node: str) -> None:
     """End the node's program by its pid, which has the node's name in its environment."""
     script = (
         f"for p in /proc/[0-9]*; do if tr '\\0' '\\n' <$p/environ 2>/dev/null | grep -qx NODE_NAME={node} "
-        "&& grep -q my-fabric $p/cmdline; then kill ${p#/proc/}; fi; done"
+        "&& grep -q My_fabric $p/cmdline; then kill ${p#/proc/}; fi; done"
     )
     lab.exec("", "sh", "-c", script)
 
@@ -244,3 +248,32 @@ def check_follows(lab: RunningLab) -> None:
         lambda: lab.command("exec", "node4", "--", "ip", "route").stdout.count("\n10.244.") == 4, "node4 knows all"
     )
     assert lab.probe().status == 0
+
+
+def test_host_gw_names_each_subnet_behind_a_router_once() -> None:
+    with running("--fabric", "host-gw", "--underlay", "racks", "--nodes", "3", "--pods", "0") as lab:
+        wait_until(lambda: "No route to a subnet" in log_of(lab, "node3", "flanneld"), "the log says so", within_s=15)
+        assert group(lab, "agents", "restart", "node1", "flanneld").status == 0
+        wait_until(lambda: log_of(lab, "node1", "flanneld").count("No route to a subnet") == 2, "again when restarted")
+        (line, again) = [each for each in log_of(lab, "node1", "flanneld").splitlines() if "No route" in each]
+        for text in ('subnet="10.244.3.0/24"', 'via="192.168.1.139"', 'node="node3"'):
+            assert text in line
+            assert text in again
+        assert log_of(lab, "node3", "flanneld").count("No route to a subnet") == 2
+
+
+def test_up_says_that_nothing_is_repaired_without_a_control_plane() -> None:
+    noted = {}
+    for store in ("none", "memory"):
+        name = fresh_name()
+        wish = ("--nodes", "1", "--pods", "0", "--set", "outside.clients=0", "--set", f"controlPlane.store={store}")
+        try:
+            done = mininetes("up", "--lab", name, "--fabric", "host-gw", *wish)
+            assert done.status == 0, done
+        finally:
+            mininetes("down", name)
+        noted[store] = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert noted["memory"] == []
+    (note,) = noted["none"]
+    assert "host-gw" in note
+    assert "not repaired" in note

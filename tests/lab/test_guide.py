@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from console_page import as_shown, shell, steps
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,11 +20,11 @@ OBJECTS = """---
  status: {addresses: [{type: InternalIP, address: 192.168.1.11}]}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: web, namespace: default},
- spec: {clusterIP: 10.96.0.80, ports: [{port: 80, targetPort: 8080}]}}
+ spec: {clusterIP: 10.96.0.80, ports: [{name: http, port: 80, targetPort: 8080}]}}
 ---
 {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
  metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}},
- endpoints: [{addresses: [10.244.2.4]}], ports: [{port: 8080}]}
+ endpoints: [{addresses: [10.244.2.4]}], ports: [{name: http, port: 8080}]}
 """
 
 
@@ -69,6 +69,9 @@ def test_the_pages_have_an_example_of_each_kind(own: Path) -> None:
 
 def test_underlay_fabric_and_cluster(own: Path, lab: str) -> None:
     assert "fabric hub" in _said("--parts", own, "validate", "hubs")
+    steps = _said("--parts", own, "up", "hubs", "--lab", lab, "--dry-run")
+    assert "ip link set s2-eth1 master s2 up" in steps
+    assert "type veth peer name s2-eth1 mtu 1500\n" in steps
     _said("--parts", own, "up", "hubs", "--lab", lab)
     assert "132 pairs: 132 reached, 0 unreached as expected, no mismatch" in _said(
         "probe", "reachability", "--lab", lab

@@ -242,3 +242,33 @@ async def _bad_network(lab: KubeletLab) -> None:
 
 def test_a_plugin_that_fails() -> None:
     run(_bad_network)
+
+
+async def _one_port_for_two(lab: KubeletLab) -> None:
+    """The second does not run, whatever becomes of the kubelet; who names another address or port does."""
+    await started(lab)
+    port = {"containerPort": 80, "hostPort": 8090}
+    await lab.create("first", responder(ports=[port]))
+    await lab.ready("first")
+    await lab.create("second", responder(ports=[port]))
+    failed = await lab.when("second", lambda pod: pod["status"]["phase"] == "Failed", "it is rejected")
+    assert failed["status"]["reason"] == "NodePorts"
+    assert "didn't have free ports" in failed["status"]["message"]
+    assert "Predicate NodePorts failed" in await lab.event("second", "NodePorts")
+    await lab.create("udp", responder(ports=[{**port, "protocol": "UDP"}]))
+    await lab.ready("udp")
+    await lab.stop_kubelet()
+    await lab.start_kubelet()
+    await lab.create("later", responder())
+    await lab.ready("later")
+    await lab.when("second", lambda pod: pod["status"].get("reason") == "NodePorts", "it stays rejected")
+    assert {pod.name for pod in lab.kubelet.pods()} == {"first", "udp", "later"}
+    for name in ("second", "first"):
+        await lab.client.delete("pods", name, "default", grace_s=1)
+        await lab.gone(name)
+    await lab.create("third", responder(ports=[port]))
+    await lab.ready("third")
+
+
+def test_two_pods_with_one_port_of_the_node() -> None:
+    run(_one_port_for_two)

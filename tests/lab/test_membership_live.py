@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 from typing import Any
 
 import pytest
-from running_lab import Done, RunningLab, mininetes, running
+from cluster_api import is_ready
+from running_lab import MININETES, Done, RunningLab, environment, mininetes, running
 from waiting import wait_until
 
 FABRICS = ("static", "router", "host-gw", "vxlan")
@@ -152,12 +155,56 @@ def test_what_cannot_be_is_refused_by_name_and_changes_nothing() -> None:
         assert lab.status()[1] == before
 
 
-@pytest.mark.parametrize("underlay", ["racks", "leaf_spine"])
-def test_an_underlay_that_does_not_say_where_a_node_joins_takes_none(underlay: str) -> None:
-    with running("--nodes", "2", "--pods", "0", "--underlay", underlay, "--set", "controlPlane.store=none") as lab:
-        assert f"underlay: '{underlay}'" in refused(lab, "add").stderr
+@pytest.mark.parametrize(
+    ("underlay", "fabric", "plane"),
+    [("racks", "static", "memory"), ("racks", "vxlan", "none"), ("leaf_spine", "router", "none"),
+     ("leaf_spine", "weave", "none"), ("leaf_spine", "static", "none")],
+)  # fmt: skip
+def test_nodes_join_racks_in_turn_and_leave_them(underlay: str, fabric: str, plane: str) -> None:
+    wish = ("--set", f"controlPlane.store={plane}", "--fabric", fabric, "--underlay", underlay)
+    with running("--nodes", "2", "--pods", "1", *wish) as lab:
+        assert (join(lab)["address"], join(lab)["address"]) == ("192.168.1.12", "192.168.1.140")
+        check(lab, 4)
         leave(lab, "node2")
-        assert lab.status() == (0, {**lab.status()[1], "drift": {}})
+        check(lab, 3)
+        assert join(lab)["address"] == "192.168.1.139"
+        check(lab, 4)
+
+
+def test_no_node_joins_while_the_api_is_silent_and_one_that_was_joining_is_undone() -> None:
+    with running("--fabric", "weave", "--nodes", "2", "--pods", "1") as lab:
+        assert group(lab, "agents", "stop", "node1", "kube-apiserver").status == 0
+        done = group(lab, "node", "add")
+        assert (done.status, "while no API server answers" in done.stderr) == (1, True), done
+        assert group(lab, "agents", "start", "node1", "kube-apiserver").status == 0
+        group(lab, "agents", "stop", "node1", "kube-scheduler")
+        wait_until(lambda: lab.command("get", "nodes").status == 0, "the API answers")
+        interrupt_a_joining_without_the_api(lab)
+        wait_until(lambda: now(lab).nodes == ["node1", "node2"], "half a node is undone", within_s=60)
+        wait_until(lambda: not re.search("node3", lab.exec("", "ls", "/run/mininetes/nodes")), "its folder is gone")
+        for agent in ("kube-apiserver", "kube-scheduler"):
+            group(lab, "agents", "start", "node1", agent)
+        wait_until(lambda: lab.command("get", "nodes").status == 0, "the API answers")
+        wait_until(lambda: all_nodes_ready(lab, {"node1", "node2"}), "nodes are ready", within_s=60)
+        assert join(lab)["name"] == "node3"
+        check(lab, 3)
+
+
+def interrupt_a_joining_without_the_api(lab: RunningLab) -> None:
+    """Its pods wait for the scheduler when the API ends, and then the user does not wait any longer."""
+    asking = subprocess.Popen([*MININETES, "node", "add", "--lab", lab.name], env=environment())
+    try:
+        wait_until(lambda: "node3" in lab.command("get", "nodes").stdout, "the node is in the API", within_s=60)
+        assert group(lab, "agents", "stop", "node1", "kube-apiserver").status == 0
+        assert asking.poll() is None
+    finally:
+        asking.send_signal(signal.SIGINT)
+        asking.wait(20)
+
+
+def all_nodes_ready(lab: RunningLab, nodes: set[str]) -> bool:
+    found = json.loads(lab.command("get", "nodes", "-o", "json").stdout)["items"]
+    return nodes <= {each["metadata"]["name"] for each in found if is_ready(each)}
 
 
 def test_twenty_comings_and_goings_leave_nothing() -> None:

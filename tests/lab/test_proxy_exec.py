@@ -60,7 +60,7 @@ SERVICE = {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("programs") / "my-proxy"
+    path = tmp_path_factory.mktemp("programs") / "my-proxy.py"
     path.write_text(PROGRAM.format(python=sys.executable))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
@@ -92,6 +92,7 @@ def test_the_program_runs_in_every_node_and_its_rule_carries_connections(lab: Ru
     for node in lab.nodes:
         wait_until(lambda node=node: "rule for web" in log_of(lab, node), f"{node} has the rule")  # type: ignore[misc]
         assert f"proxying for {node} --loudly" in log_of(lab, node)
+        assert lab.exec(node, "readlink", "/var/log/kube-proxy.log") == "my-proxy.log\n"
         assert "KUBE-SVC" not in lab.exec(node, "iptables-save", "-t", "nat")
     url = f"http://{service['spec']['clusterIP']}/"
     answering = {json.loads(lab.exec(node, "curl", "-s", "-m", "3", url))["pod"] for node in lab.nodes}

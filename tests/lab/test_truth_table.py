@@ -122,8 +122,10 @@ def test_modes_differ_where_it_is_declared_and_the_lab_has_its_own_again(lab: Ru
     assert any("nftables has no node ports on localhost" in each["reason"] for each in said["differences"])
     assert all(each["declared"] for each in said["differences"])
     suites = Xml.parse(tmp_path / "truth.xml").getroot()
-    assert [suite.get("name") for suite in suites] == [*modes, "differences"]
-    assert sum(int(suite.get("tests", "0")) for suite in suites) == len(said["lines"]) + len(said["differences"])
+    assert [suite.get("name") for suite in suites] == [*modes, "differences", "not asked"]
+    cases = len(said["lines"]) + len(said["differences"]) + len(said["skipped"])
+    assert sum(int(suite.get("tests", "0")) for suite in suites) == cases
+    assert len(suites[-1].findall("testcase/skipped")) == len(said["skipped"]) > 0
     assert said["subjects"] == list(modes)
     assert "KUBE-SERVICES" in lab.exec("node2", "iptables-save", "-t", "nat")
     assert "kube-proxy" not in lab.exec("node2", "nft", "list", "tables")

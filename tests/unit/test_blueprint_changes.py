@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
+from mininet.topo import Topo
 
 from mininetes.errors import BadInput
 from mininetes.spec import describe
@@ -65,3 +67,31 @@ def test_no_room_in_the_ranges_is_said_by_field() -> None:
 def test_who_cannot_leave_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match=name):
         without_node(drawn(), name)
+
+
+@pytest.mark.parametrize("underlay", ["racks", "leaf_spine"])
+def test_who_joins_racks_goes_to_the_end_of_one_after_the_other(underlay: str) -> None:
+    found = drawn(underlay=underlay, nodes={"workers": 2})
+    for _ in range(3):
+        found = with_node(found, None).blueprint
+    addresses = {each.name: str(each.address) for each in found.view.nodes}
+    assert addresses["node3"] == "192.168.1.139"
+    assert [addresses[f"node{number}"] for number in (4, 5, 6)] == ["192.168.1.13", "192.168.1.141", "192.168.1.14"]
+    again = with_node(without_node(found, "node3"), None)
+    assert (again.node.name, str(again.host.address)) == ("node3", "192.168.1.139")
+    switches = {end.owner for end in again.cable.ends} - {"node3"}
+    assert switches == {"s2"}
+
+
+def test_a_rack_that_is_full_is_said_by_the_underlay() -> None:
+    full = drawn(underlay="racks", nodes={"workers": 1}, network={"nodes": "192.168.1.0/27"})
+    for _ in range(6):
+        full = with_node(full, None).blueprint
+    with pytest.raises(BadInput, match=r"underlay racks: no node can join: network: 192\.168\.1\.0/28 is too small"):
+        with_node(full, None)
+
+
+def test_an_underlay_that_does_not_say_where_takes_none() -> None:
+    silent = dataclasses.replace(drawn(), topo=Topo())
+    with pytest.raises(BadInput, match=r"underlay single_switch: no node can join: its Topo has no method place"):
+        with_node(silent, None)

@@ -64,7 +64,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"nodes": [{"name": "a"}, {"name": "b", "zone": "z", "labels": {"k": "v"}}]},
     {"fabric": "vxlan", "underlay": "racks", "proxy": "nftables"},
     {"fabric": {"name": "vxlan", "parameters": {"direct": True}}, "underlay": {"name": "racks"}, "proxy": {}},
-    {"fabric": {"exec": ["/bin/true"]}, "proxy": {"exec": ["/bin/true", "-v"]}},
+    {"fabric": {"exec": ["/bin/true"]}, "proxy": {"exec": ["/bin/false", "-v"]}},
     {"controlPlane": {"store": "etcd", "replicas": 1, "nodeGraceSeconds": 5}},
     {"networks": [{"name": "n", "subnet": "172.30.0.0/24", "gateway": "172.30.0.1"}], "containers": [{"name": "c"}]},
     {"underlay": None},

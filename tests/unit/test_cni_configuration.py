@@ -10,7 +10,11 @@ import pytest
 
 from mininetes.agents.cni.configuration import VERSIONS, NetworkConfiguration, fill_in, first_of
 from mininetes.agents.cni.installation import check, find_plugins
-from mininetes.errors import BadInput
+from mininetes.agents.cni.plugin_values import kernel_features
+from mininetes.errors import BadInput, MissingFeature
+from mininetes.kernel import features
+from mininetes.spec import describe
+from mininetes.testbed import preflight
 
 ROOT = Path(__file__).parents[2]
 BRIDGE = {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "subnet": "10.244.1.0/24"}}
@@ -301,6 +305,46 @@ def test_an_mtu_that_no_link_can_have_is_named(tmp_path: Path, mtu: object) -> N
     template.write_text(json.dumps({**LIST, "plugins": [{"type": "tuning"}, {**BRIDGE, "mtu": mtu}]}))
     with pytest.raises(BadInput, match=r"mine\.conflist: plugins\[1\]\.mtu: .*68 to 65535"):
         check(template, find_plugins([]))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "field", "right"),
+    [
+        ({"type": "bash-bridge", "bridge": "averyveryverylongname"}, "bridge", "1 to 15 characters"),
+        ({"type": "bridge", "bridge": "a/b"}, "bridge", "no '/'"),
+        ({"type": "bash-bridge", "isGateway": "yes"}, "isGateway", "true or false"),
+        ({"type": "bash-macvlan", "mode": "l2"}, "mode", "one of bridge, private, vepa, passthru"),
+        ({"type": "bash-ipvlan", "mode": 2}, "mode", "one of l2, l3, l3s"),
+        ({"type": "bash-ipvlan", "master": ["eth0"]}, "master", "an interface's name"),
+        ({"type": "portmap", "snat": 1}, "snat", "true or false"),
+    ],
+)
+def test_a_value_that_a_known_plugin_refuses_is_named(
+    tmp_path: Path, plugin: dict[str, Any], field: str, right: str
+) -> None:
+    template = tmp_path / "mine.conflist"
+    template.write_text(json.dumps({**LIST, "plugins": [{"type": "tuning"}, plugin]}))
+    with pytest.raises(BadInput, match=rf"mine\.conflist: plugins\[1\]\.{field}: .*{right}"):
+        check(template, find_plugins([ROOT / "cni_scripts"]))
+
+
+def test_what_a_plugin_needs_of_the_kernel_is_known_beforehand() -> None:
+    plugins = find_plugins([ROOT / "cni_scripts"])
+    needed = {path.stem: kernel_features(check(path, plugins)) for path in (ROOT / "cni_scripts").glob("*.conflist")}
+    assert {name: found for name, found in needed.items() if found} == {
+        "bash-macvlan": {"macvlan"}, "bash-ipvlan": {"ipvlan"},
+    }  # fmt: skip
+
+
+def test_a_cluster_whose_plugins_lack_something_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks_ipvlan(names: set[str]) -> None:
+        if "ipvlan" in names:
+            raise MissingFeature("ipvlan", "pods", "another kernel")
+
+    monkeypatch.setattr(features, "require", lacks_ipvlan)
+    preflight.checked(describe({"cni": "bash-macvlan.conflist"}))
+    with pytest.raises(MissingFeature, match="ipvlan is missing"):
+        preflight.checked(describe({"cni": "bash-ipvlan.conflist"}))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cni_scripts").glob("*.conflist")), ids=lambda path: path.name)

@@ -129,3 +129,93 @@ def test_an_ipv6_service_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text(json.dumps(case))
     with pytest.raises(BadInput, match=r"service default/np: spec.clusterIP: 'fd00::10'.*IPv6"):
         run("--node", "node1", "-f", str(path))
+
+
+def changed(kind: str, fields: dict[str, Any], tmp_path: Path) -> str:
+    """The file of a case whose first object of that kind has other fields, by dotted paths."""
+    case = json.loads(CASE.read_text())
+    for path, value in fields.items():
+        place: Any = case[kind][0]
+        *way, last = [int(each) if each.isdigit() else each for each in path.split(".")]
+        for key in way:
+            place = place[key]
+        place[last] = value
+    written = tmp_path / "objects.json"
+    written.write_text(json.dumps(case))
+    return str(written)
+
+
+PORT = {"name": "a", "port": 80, "protocol": "TCP"}
+WRONG_SERVICES: list[tuple[dict[str, Any], str]] = [
+    ({"spec.ports.0.port": 80000}, r"service default/np: spec.ports\[0\].port: .*80000"),
+    ({"spec.ports.0.nodePort": 70000}, r"spec.ports\[0\].nodePort"),
+    ({"spec.ports.0.port": "x"}, r"service default/np: .*cannot unmarshal string"),
+    ({"spec.ports.0": {}}, r"spec.ports\[0\].port"),
+    ({"spec.ports": 5}, r"service default/np: .*cannot unmarshal number"),
+    ({"spec.ports": [PORT, {**PORT, "name": "b"}]}, r"spec.ports\[1\]: Duplicate value"),
+    ({"spec.externalTrafficPolicy": "Foo"}, r'spec.externalTrafficPolicy: Unsupported value: "Foo"'),
+    ({"spec.internalTrafficPolicy": "Foo"}, r'spec.internalTrafficPolicy: Unsupported value: "Foo"'),
+    ({"spec.sessionAffinity": "Bar"}, r'spec.sessionAffinity: Unsupported value: "Bar"'),
+    ({"spec.type": "Weird"}, r'spec.type: Unsupported value: "Weird"'),
+    ({"spec.ipFamilies": ["IPv6"]}, r"spec.ipFamilies\[0\]"),
+    ({"spec.clusterIP": "bar", "spec.clusterIPs": ["bar"]}, r'spec.clusterIPs\[0\]: Invalid value: "bar"'),
+    ({"spec.externalIPs": ["foo"]}, r'spec.externalIPs\[0\]: Invalid value: "foo"'),
+    *(
+        ({"spec.sessionAffinity": "ClientIP", "spec.sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}},
+         r"clientIP.timeoutSeconds: Invalid value")
+        for seconds in (100000, -4, 0)
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "said"), WRONG_SERVICES, ids=lambda each: str(each)[:50])
+def test_a_service_that_no_api_server_takes_is_refused(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=said):
+        run("--node", "node1", "-f", changed("services", fields, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        ("endpointslices", {"endpoints.0.addresses": ["foo"]}, r"endpointslice default/.*addresses\[0\].*foo"),
+        ("endpointslices", {"addressType": "Weird"}, r"addressType: Unsupported value"),
+        ("endpointslices", {"ports.0.port": 80000}, r"ports\[0\].port"),
+        ("nodes", {"spec": {"podCIDR": "foo"}}, r"node node1: spec.podCIDRs"),
+        ("nodes", {"apiVersion": "v2"}, r"apiVersion: 'v2'.*Node is known as v1"),
+    ],
+)
+def test_so_is_any_other_object(kind: str, fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=said):
+        run("--node", "node1", "-f", changed(kind, fields, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"services": 5}', r"services: '5'.*a list"),
+        ('{"kind": "ServiceList", "items": [5]}', r"a Kubernetes object"),
+        ('{"kind": "List", "items": 5}', r"items: '5'.*a list"),
+        ('{"services": []}', r"objects: they have no Node; that of node1 is needed"),
+    ],
+)
+def test_lists_of_something_else_and_no_node_at_all(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "objects"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=said):
+        run("--node", "node1", "-f", str(path))
+
+
+def test_an_object_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "objects"
+    path.write_text(yaml.safe_dump_all([*objects(), objects()[0]]))
+    with pytest.raises(BadInput, match=r"service default/np: OBJECTS has it twice"):
+        run("--node", "node1", "-f", str(path))
+
+
+@pytest.mark.parametrize("label", ["service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"])
+def test_slices_that_kube_proxy_does_not_watch_are_left_out(label: str, tmp_path: Path) -> None:
+    slices = json.loads(CASE.read_text())["endpointslices"]
+    labels = {**slices[0]["metadata"]["labels"], label: ""}
+    text = run("--node", "node1", "-f", changed("endpointslices", {"metadata.labels": labels}, tmp_path))
+    assert "--to-destination" not in text
+    assert "has no endpoints" in text

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from proxy_objects import NODE, view
 
-from mininetes.agents.kubeproxy.configuration import kube_proxy_config
+from mininetes.agents.kubeproxy.configuration import kube_proxy_config, port_range
 from mininetes.agents.kubeproxy.durations import seconds
 from mininetes.agents.kubeproxy.sysctls import wanted_sysctls
-from mininetes.agents.kubeproxy.userspace_proxy import port_range
 from mininetes.agents.kubeproxy.view import LocalTraffic
-from mininetes.errors import BadInput, MininetesError
+from mininetes.errors import BadInput
 
 
 @pytest.mark.parametrize(
@@ -73,6 +72,10 @@ def test_a_whole_file_of_kubeadms_is_taken() -> None:
         ({"iptables": {"syncPeriod": "-1s"}}, r"iptables.syncPeriod"),
         ({"iptables": {"syncPeriod": "soon"}}, r"iptables.syncPeriod: 'soon'.*a duration such as 30s"),
         ({"mode": "ebpf"}, r"mode"),
+        ({"iptables": {"syncPeriod": "1s", "minSyncPeriod": "2s"}}, r"iptables.syncPeriod: '1s'.*at least .* 2s"),
+        ({"ipvs": {"minSyncPeriod": "1m"}}, r"ipvs.syncPeriod: '30s'.*at least .* 60s"),
+        ({"nodePortAddresses": ["fd00::/64"]}, r"nodePortAddresses.0.*IPv6"),
+        ({"nodePortAddresses": "x"}, r"nodePortAddresses: 'x'.*a list, such as \[a, b\]"),
         ({"clusterCIDR": "10.244.0.1/16"}, r"clusterCIDR: '10.244.0.1/16'.*an IPv4 network"),
         ({"clusterCIDR": "fd00::/64"}, r"clusterCIDR.*IPv6 is not supported"),
         ({"nodePortAddresses": ["primary"]}, r"nodePortAddresses.0: 'primary'"),
@@ -164,5 +167,13 @@ def test_port_ranges_of_the_userspace_proxy() -> None:
     assert port_range("40000-40002") == range(40000, 40003)
     assert port_range("40000+2") == range(40000, 40003)
     for wrong in ("40000", "2-1", "0-5", "a-b", "1-70000"):
-        with pytest.raises(MininetesError, match="portRange"):
+        with pytest.raises(ValueError, match="two ports"):
             port_range(wrong)
+        with pytest.raises(BadInput, match=r"spec.proxy.config.portRange: .*two ports"):
+            kube_proxy_config({"portRange": wrong})
+
+
+def test_networks_may_be_said_by_any_address_in_them_where_kube_proxy_takes_that() -> None:
+    config = kube_proxy_config({"nodePortAddresses": ["192.168.1.11/24"], "ipvs": {"excludeCIDRs": ["10.0.0.9/8"]}})
+    assert (config.node_port_addresses, config.ipvs.exclude_cidrs) == (("192.168.1.0/24",), ("10.0.0.0/8",))
+    assert view(nodePortAddresses=["192.168.1.99/24"]).node_port_ips == ("192.168.1.11",)

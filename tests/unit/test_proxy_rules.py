@@ -12,6 +12,7 @@ from proxy_objects import NODE, endpoint_slice, service, view
 from mininetes import parts
 from mininetes.agents.kubeproxy.compiling import compiler
 from mininetes.agents.kubeproxy.configuration import MODES
+from mininetes.agents.kubeproxy.ipvs_state import set_lines
 from mininetes.agents.kubeproxy.rulesets import IptablesRuleset, IpvsRuleset, NftablesRuleset, UserspaceRuleset
 
 PARTS = Path(__file__).parents[2] / "proxy_rules"
@@ -254,6 +255,17 @@ def test_ipvs_serves_node_ports_at_every_local_address_and_binds_them_nowhere() 
     places = [server.place for server in made.servers]
     assert places == ["-t 10.96.0.50:80", "-t 192.168.1.11:30080", "-t 10.244.1.1:30080"]
     assert made.addresses == ("10.96.0.50",)
+
+
+def test_source_ranges_are_such_as_an_ipset_of_networks_takes_and_shows() -> None:
+    ranges = ["0.0.0.0/0", "203.0.113.5/32", "10.0.0.0/8"]
+    made = ipvs(service(type="LoadBalancer", status=LB, loadBalancerSourceRanges=ranges), endpoint_slice(HERE))
+    _, members = made.sets["KUBE-LOAD-BALANCER-SOURCE-CIDR"]
+    assert [each.split(",")[2] for each in members if each.startswith("198.51.100.1,")] == [
+        "0.0.0.0/1", "128.0.0.0/1", "203.0.113.5", "10.0.0.0/8"]  # fmt: skip
+    assert "/0\n" not in made.ipset_text()
+    there = {name: frozenset(shown) for name, (_, shown) in made.sets.items()}
+    assert set_lines(made, there) == []
 
 
 def test_ipvs_goes_by_its_scheduler() -> None:

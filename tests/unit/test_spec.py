@@ -192,6 +192,12 @@ BAD = {
     "a proxy's program as one text": Wrong(
         {"proxy": {"exec": "my-proxy -v"}}, "spec.proxy.exec", "my-proxy -v", "a list"
     ),
+    "a proxy that is a program without a word": Wrong(
+        {"proxy": {"exec": []}}, "spec.proxy", "", "exec needs a program"
+    ),
+    "two proxy modes": Wrong(
+        {"proxy": {"mode": "ipvs", "config": {"mode": "iptables"}}}, "spec.proxy.config.mode", "iptables", "ipvs"
+    ),
     "an empty word in a proxy's program": Wrong({"proxy": {"exec": [""]}}, "spec.proxy.exec[0]", "''", "1 character"),
     "logs elsewhere": Wrong({"logging": {"directory": "/home"}}, "spec.logging.directory", "/home", "/var/log"),
     "logs in a folder with a like name": Wrong(
@@ -269,7 +275,7 @@ BAD = {
     "node ports beyond the last": Wrong(net(nodePorts="1-65536"), "spec.network.nodePorts", "1-65536", "30000-32767"),
     "network as a word": Wrong({"network": "big"}, "spec.network", "big", "mapping"),
     "underlay as a number": Wrong({"underlay": 5}, "spec.underlay", "5", "mapping"),
-    "underlay without a name": Wrong({"underlay": {}}, "spec.underlay.name", "", "required"),
+    "underlay whose name is none": Wrong({"underlay": {"name": 5}}, "spec.underlay.name", "5", "string"),
     "parameters as a number": Wrong(
         {"underlay": {"name": "racks", "parameters": 3}}, "spec.underlay.parameters", "3", "mapping"
     ),
@@ -441,3 +447,26 @@ def test_no_nodes_by_flag(number: int) -> None:
 def test_a_fabric_without_a_name_is_static() -> None:
     fabric = describe({"fabric": {"repair": False}}, "lab1").fabric
     assert (fabric.name, fabric.repair) == ("static", False)
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("./router.py", "router"), ("/opt/Kube_Router", "kube-router"), ("a.b.c", "a-b"), ("kubelet.sh", "fabric-kubelet"),
+     ("...", "program"), ("x" * 80, "x" * 40), ("flanneld", "flanneld"), ("weave", "fabric-weave")],
+)  # fmt: skip
+def test_an_outside_program_is_called_by_a_dns_label_that_no_agent_of_ours_has(program: str, name: str) -> None:
+    assert describe({"fabric": {"exec": [program]}}).fabric.title == name
+
+
+def test_outside_programs_of_one_name_are_refused() -> None:
+    with pytest.raises(BadInput, match=r"spec\.proxy\.exec: 'router\.sh' is not valid: a program of another name"):
+        describe({"fabric": {"exec": ["./router.py"]}, "proxy": {"exec": ["router.sh"]}})
+
+
+@pytest.mark.parametrize(("workers", "name"), [(2, "three_node"), (3, "single_switch")])
+def test_an_underlays_parameters_alone_are_those_of_the_default(workers: int, name: str) -> None:
+    found = describe({"nodes": {"workers": workers}, "underlay": {"parameters": {"mtu": 1400}}})
+    assert found.underlay is not None
+    assert (found.underlay.name, found.underlay.parameters) == (name, {"mtu": 1400})
+    with pytest.raises(BadInput, match=r"spec\.underlay\.paramters: unknown key; did you mean 'parameters'"):
+        describe({"underlay": {"paramters": {"mtu": 1400}}})

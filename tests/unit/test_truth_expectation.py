@@ -18,6 +18,7 @@ from mininetes.probes.truth_expectation import Asker, Expected, Outcome, expect
 from mininetes.probes.truth_questions import Question, Scene, questions
 from mininetes.probes.truth_table import Known, Line, TruthTable, judge, together
 from mininetes.probes.vantage import Vantage
+from mininetes.testbed import show, show_truth
 
 FLOWS = [
     json.loads(line)
@@ -300,7 +301,35 @@ def test_a_table_goes_through_json_and_into_junit() -> None:
     assert isinstance(table.lines[0], Line)
     text = table.junit()
     assert 'tests="2" failures="1"' in text
-    assert "not answered by all" in text
+    assert "2 refused, answered by nobody" in text
+    assert '<testsuite name="not asked" tests="1" failures="0" skipped="1">' in text
+    assert '<testcase classname="not asked" name="x"><skipped message="why" /></testcase>' in text
+    assert table.summary().endswith("1 not as they must be; 1 not asked")
+
+
+def test_a_table_in_which_nothing_was_asked_does_not_hold() -> None:
+    nothing = TruthTable((), ("A: why", "B: why"))
+    assert not nothing.holds
+    assert nothing.summary() == "nothing was asked; 2 not asked"
+
+
+def test_a_table_into_a_file_is_not_cut() -> None:
+    line = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
+    long = replace(line, wrong="x" * 300, service="default/" + "s" * 60)
+    rows = tuple(replace(line, subject=mode, measured=f"{mode} {n}", differs="own way", service=f"s{n}")
+                 for n in range(30) for mode in ("iptables", "nftables"))  # fmt: skip
+    with show.console.capture() as said:
+        show_truth.report(TruthTable((long,)))
+    assert "x" * 300 in said.get()
+    assert "s" * 60 in said.get()
+    for most, shown in ((20, 20), (100, 30)):
+        with show.console.capture() as said:
+            show_truth.report(TruthTable(rows), most=most)
+        assert said.get().count(": own way") == shown
+        assert ("and 10 more (all of them: --all)" in said.get()) == (most == 20)
+    with show.console.capture() as said:
+        show_truth.report(TruthTable(rows), everything=False)
+    assert "Where proxies differ" not in said.get()
 
 
 @pytest.mark.parametrize("options", [{"per_endpoint": 9}, {"per_endpoint": 1001}, {"timeout_s": 0}, {"timeout_s": 61}])

@@ -59,3 +59,10 @@ def test_a_node_that_joins_has_a_link_like_the_others(name: str) -> None:
     joining = with_node(drawn(name, mtu=9000), None)
     assert joining.cable.mtu == 9000
     assert joining.blueprint.plan.pod_mtu == 9000
+
+
+@pytest.mark.parametrize("fabric", ["vxlan", "weave"])
+def test_an_underlay_too_narrow_for_the_fabric_is_what_is_named(fabric: str) -> None:
+    with pytest.raises(BadInput, match=rf"^spec\.underlay\.parameters\.mtu: 600 .* at least 626 under .* {fabric}$"):
+        drawn("single_switch", fabric, mtu=600)
+    assert drawn("single_switch", {"name": "vxlan"}, mtu=626).plan.pod_mtu == 576

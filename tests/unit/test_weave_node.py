@@ -12,11 +12,12 @@ from weave_network import NETWORK, Network, address_of
 
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.weave import status
-from mininetes.agents.weave.connections import Connection, Connections
+from mininetes.agents.weave.connections import Connection, Connections, in_words
 from mininetes.agents.weave.data_plane import There, Wanted, changes, mac_of
 from mininetes.agents.weave.knowledge import Malformed
 from mininetes.agents.weave.status import Link
 from mininetes.agents.weave.wire import LONGEST, Hello, frame, read_frame
+from mininetes.errors import MininetesError
 
 WANTED = Wanted("06:00:c0:a8:01:0b", "192.168.1.11", "10.32.0.1/12", frozenset({"192.168.1.12", "192.168.1.13"}))
 BRIDGE: dict[str, Any] = {
@@ -250,6 +251,34 @@ def test_status_says_who_there_is_and_what_is_whose() -> None:
         assert report.pop("self")["network"] == str(NETWORK)
     assert reports[0] == reports[1] == reports[2]
     assert reports[0]["peers"]["node1"]["pods"]["10.32.0.2"] == {"pod": "default/web"}
+
+
+def test_connections_of_peers_that_cannot_be_reached_are_not_counted() -> None:
+    network = Network(4)
+    network.settle()
+    network.partition([1, 2], [3, 4])
+    for _ in range(6):
+        network.connect()
+        network.deliver()
+    one = network.peer(1)
+    assert " Peers: 4 (with 2 established connections)\n" in status.summary(one, [], 1376)
+    lines = status.peers(one).splitlines()
+    assert [line for line in lines if line.endswith(" unreachable")] == [f"{address_of(n)} unreachable" for n in (3, 4)]
+    assert [line for line in lines if "established" in line] == [
+        f"   -- {address_of(number)} established" for number in (2, 1)
+    ]
+    links = {name: each["links"] for name, each in status.report(one, [])["peers"].items()}
+    assert links == {"node1": ["node2"], "node2": ["node1"], "node3": [], "node4": []}
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"),
+    [(ConnectionRefusedError(111, "Connect call failed ('192.168.1.12', 6783)"), "Connection refused"),
+     (OSError(113, "Connect call failed"), "No route to host"), (TimeoutError(), "no answer"),
+     (MininetesError("another network"), "another network")],
+)  # fmt: skip
+def test_why_a_peer_cannot_be_reached_is_said_in_words(failed: Exception, words: str) -> None:
+    assert in_words(failed) == words
 
 
 def test_status_of_a_peer_that_waits_for_a_range_says_so() -> None:

@@ -56,6 +56,8 @@ def plan(
     mtu: int = 0,
 ) -> FabricPlan:
     """The device of each node, and its way to each other node's pods."""
+    if view.mtu < LEAST_MTU:
+        raise BadInput("spec.underlay.parameters.mtu", view.mtu, f"at least {LEAST_MTU} under the fabric vxlan")
     limits = {"vni": (vni, 1, MOST_VNI), "port": (port, 1, 65535), "mtu": (mtu or view.mtu, LEAST_MTU, view.mtu)}
     for name, (value, least, most) in limits.items():
         if not least <= value <= most:

@@ -34,6 +34,9 @@ LEAST_MTU = 576
 
 def plan(view: FabricView, mtu: int = 1376) -> FabricPlan:
     """What pods may send; the rest is the agents'. Raises BadInput for an MTU that the underlay cannot carry."""
+    if view.mtu < LEAST_MTU + OVERHEAD:
+        right = f"at least {LEAST_MTU + OVERHEAD} under the fabric weave"
+        raise BadInput("spec.underlay.parameters.mtu", view.mtu, right)
     if not LEAST_MTU <= mtu <= view.mtu - OVERHEAD:
         raise BadInput("spec.fabric.parameters.mtu", mtu, f"from {LEAST_MTU} to {view.mtu - OVERHEAD}")
     for node in view.nodes:

@@ -40,15 +40,27 @@ class Racks(Topo):
             self.addSwitch(f"s{rack + 1}")
             address = f"{part[1]}/{part.prefixlen}"
             self.addLink("gw", f"s{rack + 1}", intfName1=f"eth{rack}", params1={"ip": address}, mtu=mtu, **shape)
-        size = -(-len(names) // racks)
-        for index, name in enumerate(names):
-            rack, place = divmod(index, size)
-            part = parts[rack]
-            if 11 + place >= part.num_addresses - 1:
-                raise ValueError(f"network: {part} is too small for a rack of {size} nodes")
-            address = f"{part[11 + place]}/{part.prefixlen}"
-            self.addHost(name, role="node", ip=address, defaultRoute=f"via {part[1]}")
-            self.addLink(name, f"s{rack + 1}", intfName1="eth0", mtu=mtu)
+        self.first, self.parts, self.mtu = len(names), parts, mtu
+        for number, name in enumerate(names, start=1):
+            seat = self.place(number, network)
+            self.addHost(name, role="node", **seat["host"])
+            self.addLink(name, seat["switch"], intfName1="eth0", **seat["link"])
+
+    def place(self, number, network):
+        """Where node ``number`` is plugged in, also when it joins later: switch, and options of host and link.
+
+        Later ones go to the racks in turn.
+        """
+        size = -(-self.first // len(self.parts))
+        rack, place = divmod(number - 1, size)
+        if number > self.first:
+            turn, rack = divmod(number - 1 - self.first, len(self.parts))
+            place = size + turn
+        part = self.parts[rack]
+        if 11 + place >= part.num_addresses - 1:
+            raise ValueError(f"network: {part} is too small for a rack of {place + 1} nodes")
+        host = {"ip": f"{part[11 + place]}/{part.prefixlen}", "defaultRoute": f"via {part[1]}"}
+        return {"switch": f"s{rack + 1}", "host": host, "link": {"mtu": self.mtu}}
 
 
 topos = {"racks": Racks}

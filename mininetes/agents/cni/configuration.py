@@ -150,14 +150,6 @@ def _check_plugin(where: str, plugin: object) -> None:
         raise BadInput(f"{where}.capabilities", capabilities, 'an object such as {"portMappings": true}')
 
 
-def check_mtus(configuration: NetworkConfiguration, source: str) -> None:
-    """Raises BadInput for an MTU that no IPv4 link can have. Placeholders are to be filled in before."""
-    for index, plugin in enumerate(configuration.plugins):
-        mtu = plugin.get("mtu", 0)
-        if not isinstance(mtu, int) or isinstance(mtu, bool) or not (mtu == 0 or LEAST_MTU <= mtu <= MOST_MTU):
-            raise BadInput(f"{source}: plugins[{index}].mtu", mtu, f"a whole number from {LEAST_MTU} to {MOST_MTU}")
-
-
 def read_text(path: Path, source: str) -> str:
     """Read a configuration's file. Raises BadInput that names ``source``."""
     try:

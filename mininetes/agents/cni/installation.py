@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mininetes.agents.cni.configuration import NetworkConfiguration, check_mtus, fill_in, read_text
+from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in, read_text
+from mininetes.agents.cni.plugin_values import check_values
 from mininetes.agents.cni.runtime import BIN_DIR, CONF_DIR
 from mininetes.agents.cni.versions import announced, newest_common, speakers
 from mininetes.errors import BadInput, MininetesError
@@ -44,7 +45,7 @@ def check(template: Path, plugins: Mapping[str, Path]) -> NetworkConfiguration:
     """
     source = template.name
     configuration = NetworkConfiguration.parse(fill_in(read_text(template, source), EXAMPLE_VALUES, source), source)
-    check_mtus(configuration, source)
+    check_values(configuration, source)
     for kind in configuration.types:
         if kind not in plugins:
             there = ", ".join(sorted(name for name in plugins if "." not in name))

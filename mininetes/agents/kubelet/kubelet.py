@@ -15,7 +15,7 @@ from mininetes.agents.agent import Agent, Placement
 from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.agents.events import EventRecorder
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.kubelet import checkpoint
+from mininetes.agents.kubelet import admission, checkpoint
 from mininetes.agents.kubelet.checkpoint import PodRecord
 from mininetes.agents.kubelet.container_runs import log_folder
 from mininetes.agents.kubelet.context import Context
@@ -137,7 +137,12 @@ class Kubelet(Agent):
                 worker.remove()
         elif worker is None:
             self.log.info("SyncLoop ADD", v=2, source="api", pods=[full_name(pod)])
-            self._work(PodWorker(self._context, pod))
+            worker = PodWorker(self._context, pod)
+            here = (each.current() for each in self._workers.values() if each.holds_ports)
+            others = (*here, *filter(is_mirror, self._pods.items.values()))
+            if (why := admission.rejection(pod, others)) is not None:
+                worker.reject(why)
+            self._work(worker)
         else:
             if is_deleted(pod) and not is_deleted(worker.pod):
                 self.log.info("SyncLoop DELETE", v=2, source="api", pods=[full_name(pod)])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from mininetes.agents.kubelet import checkpoint
+from mininetes.agents.kubelet import admission, checkpoint
+from mininetes.agents.kubelet.admission import Rejection
 from mininetes.agents.kubelet.checkpoint import PodRecord, SandboxRecord
 from mininetes.agents.kubelet.container_record import CRASH_LOOP, ContainerRecord
 from mininetes.agents.kubelet.container_runs import ContainerRuns
@@ -45,6 +47,7 @@ class PodWorker:
         self.pod: Pod = pod
         self.removed = False
         """The API no longer has it."""
+        self._rejected = admission.rejected_before(pod)
         self._adopted = record is not None
         self.record = record or PodRecord(pod, SandboxRecord(), self._new_records(pod), rfc3339(time.time()))
         self.sandbox = PodSandbox(context, pod, self.record.sandbox)
@@ -80,6 +83,16 @@ class PodWorker:
         if self._status and differs(pod.get("status") or {}, self._status):
             self.context.statuses.resend(uid_of(pod))
         self.changed.set()
+
+    def reject(self, why: Rejection) -> None:
+        """The node does not take it: it fails without having begun."""
+        self._rejected = why
+        self.event("Warning", why.reason, why.message.removeprefix("Pod was rejected: "))
+
+    @property
+    def holds_ports(self) -> bool:
+        """Whether ports of the node are its own still, or are to become so."""
+        return self.record.sandbox.made or not (self.removed or is_deleted(self.pod))
 
     def remove(self) -> None:
         """The API has it no more."""
@@ -153,6 +166,8 @@ class PodWorker:
         return due_s
 
     async def _step(self) -> float | None:
+        if self._rejected is not None:
+            return None
         if self._lost:
             await self._let_sandbox_go()
         if is_finished(self.pod) or phase(self.pod, self.record.containers) in ("Succeeded", "Failed"):
@@ -262,6 +277,10 @@ class PodWorker:
 
     def report(self) -> None:
         """Have the API know the pod's status."""
+        if self._rejected is not None:
+            start = {"startTime": self.record.start_time}
+            self._note_status({"phase": "Failed", **start, **dataclasses.asdict(self._rejected)})
+            return
         status = pod_status(
             self.pod,
             self.record.containers,
@@ -272,6 +291,9 @@ class PodWorker:
             has_sandbox=self.record.sandbox.made,
             before=(self._status or self.pod.get("status") or {}).get("conditions") or [],
         )
+        self._note_status(status)
+
+    def _note_status(self, status: dict[str, Any]) -> None:
         if status != self._status:
             self._status = status
             self.save()

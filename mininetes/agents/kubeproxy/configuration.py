@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_address
@@ -31,6 +32,38 @@ def _network(value: object) -> str:
         raise ValueError("an IPv4 network such as 10.244.0.0/16") from None
 
 
+def _loose_network(value: object) -> str:
+    """A network that may be said by any address in it, as kube-proxy takes it: 192.168.1.11/24."""
+    text = str(value)
+    if isinstance(value, str) and ":" not in text:
+        with contextlib.suppress(ValueError):
+            return str(IPv4Network(text, strict=False))
+    return _network(value)
+
+
+def _port_range(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(_PORT_RANGE)
+    port_range(value)
+    return value
+
+
+_PORT_RANGE = "two ports, such as 30000-30100 or 30000+100"
+
+
+def port_range(text: str) -> range:
+    """The ports of ``portRange``; an empty one means any. Raises ValueError."""
+    if text in ("", "0-0"):
+        return range(0)
+    for sign in "-+":
+        first, found, last = text.partition(sign)
+        if found and first.isdecimal() and last.isdecimal():
+            end = int(last) if sign == "-" else int(first) + int(last)
+            if 1 <= int(first) <= end <= 65535:
+                return range(int(first), end + 1)
+    raise ValueError(_PORT_RANGE)
+
+
 def _optional_network(value: object) -> str:
     return "" if value in ("", None) else _network(value)
 
@@ -56,6 +89,8 @@ Seconds = Annotated[float, BeforeValidator(seconds)]
 Bit = Annotated[StrictInt, Field(ge=0, le=31)]
 Network = Annotated[str, BeforeValidator(_network)]
 OptionalNetwork = Annotated[str, BeforeValidator(_optional_network)]
+LooseNetwork = Annotated[str, BeforeValidator(_loose_network)]
+PortRange = Annotated[str, BeforeValidator(_port_range)]
 Served = Annotated[str, BeforeValidator(_endpoint)]
 Interface = Annotated[str, BeforeValidator(_interface)]
 
@@ -87,7 +122,7 @@ class IpvsSettings(SyncSettings):
 
     min_sync_period: Seconds = 0.0
     scheduler: Scheduler = "rr"
-    exclude_cidrs: tuple[Network, ...] = Field(default=(), alias="excludeCIDRs")
+    exclude_cidrs: tuple[LooseNetwork, ...] = Field(default=(), alias="excludeCIDRs")
     strict_arp: StrictBool = Field(default=False, alias="strictARP")
     tcp_timeout: Seconds = 0.0
     tcp_fin_timeout: Seconds = 0.0
@@ -114,7 +149,10 @@ class ConntrackSettings(Described):
 
 
 class KubeProxyConfig(Described):
-    """All settings. Those of real files that mean nothing here are in `NO_EFFECT` and are taken off before."""
+    """All settings. Those of real files that mean nothing here are in `NO_EFFECT` and are taken off before.
+
+    ``bind_address`` has no effect either, but must be IPv4: nodes have one address each, which is their InternalIP.
+    """
 
     mode: Mode | Literal[""] = ""
     cluster_cidr: OptionalNetwork = Field(default="", alias="clusterCIDR")
@@ -123,13 +161,13 @@ class KubeProxyConfig(Described):
     iptables: IptablesSettings = IptablesSettings()
     nftables: NftablesSettings = NftablesSettings()
     ipvs: IpvsSettings = IpvsSettings()
-    node_port_addresses: tuple[Network, ...] = ()
+    node_port_addresses: tuple[LooseNetwork, ...] = ()
     conntrack: ConntrackSettings = ConntrackSettings()
     bind_address: str = "0.0.0.0"  # noqa: S104 - kube-proxy's default
     healthz_bind_address: Served = "0.0.0.0:10256"
     metrics_bind_address: Served = "127.0.0.1:10249"
     udp_idle_timeout: Seconds = 0.25
-    port_range: str = ""
+    port_range: PortRange = ""
 
     @field_validator("bind_address")
     @classmethod
@@ -177,6 +215,13 @@ def kube_proxy_config(values: Mapping[str, Any], *, place: str = "spec.proxy.con
     ):
         if mode == wanted and not name:
             raise BadInput(f"{place}.detectLocal.{field}", None, f"needed with detectLocalMode {mode}")
+    settings: tuple[tuple[str, SyncSettings], ...] = (
+        ("iptables", config.iptables), ("nftables", config.nftables), ("ipvs", config.ipvs),
+    )  # fmt: skip
+    for name, periods in settings:
+        if periods.sync_period < periods.min_sync_period:
+            right = f"at least {name}.minSyncPeriod, which is {periods.min_sync_period:g}s"
+            raise BadInput(f"{place}.{name}.syncPeriod", f"{periods.sync_period:g}s", right)
     return config
 
 
@@ -217,4 +262,6 @@ def _say(problem: Mapping[str, Any], place: str) -> BadInput:
         close = difflib.get_close_matches(str(location[-1]), known, 1)
         return BadInput(field, None, f"unknown key; {f'did you mean {close[0]!r}?' if close else ', '.join(known)}")
     right = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "tuple_type":
+        right = "a list, such as [a, b]"
     return BadInput(field, str(value) if isinstance(value, (dict, list)) else value, right[0].lower() + right[1:])

@@ -15,7 +15,7 @@ from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubeproxy import conntrack, leftovers, sysctls
 from mininetes.agents.kubeproxy.compiling import RULESET_OF, Compiler
-from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode
+from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode, port_range
 from mininetes.agents.kubeproxy.iptables_applier import IptablesApplier
 from mininetes.agents.kubeproxy.ipvs_applier import IpvsApplier
 from mininetes.agents.kubeproxy.metrics import Metrics
@@ -23,7 +23,7 @@ from mininetes.agents.kubeproxy.nftables_applier import NftablesApplier
 from mininetes.agents.kubeproxy.preconditions import check_kernel
 from mininetes.agents.kubeproxy.restoring import NodeTools, RestoreFailed
 from mininetes.agents.kubeproxy.rulesets import IptablesRuleset, Ruleset, UserspaceRuleset
-from mininetes.agents.kubeproxy.userspace_proxy import UserspaceProxy, port_range
+from mininetes.agents.kubeproxy.userspace_proxy import UserspaceProxy
 from mininetes.agents.kubeproxy.view import Fate, NodeView, PortGroup, once
 from mininetes.agents.kubeproxy.view_builder import Change, ViewBuilder
 from mininetes.kernel.processes import ProcessFailed

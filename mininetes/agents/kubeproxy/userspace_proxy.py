@@ -16,7 +16,6 @@ from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubeproxy.balancing import RoundRobin
 from mininetes.agents.kubeproxy.rulesets import Listener
 from mininetes.agents.kubeproxy.services import Endpoint
-from mininetes.errors import MininetesError
 from mininetes.kernel.netns import in_netns, socket_in
 
 DIAL_TIMEOUTS_S = (0.25, 0.5, 1.0, 2.0)
@@ -284,16 +283,3 @@ class _UdpClient:
             self._loop.remove_reader(self._socket)
             self._socket.close()
         self._port.forget(self._addr)
-
-
-def port_range(text: str) -> range:
-    """The ports of kube-proxy's ``portRange`` (``30000-30100``, ``30000+100``); an empty one means any."""
-    if text in ("", "0-0"):
-        return range(0)
-    for sign in "-+":
-        first, found, last = text.partition(sign)
-        if found and first.isdigit() and last.isdigit():
-            end = int(last) if sign == "-" else int(first) + int(last)
-            if 1 <= int(first) <= end <= 65535:
-                return range(int(first), end + 1)
-    raise MininetesError(f"portRange: {text!r} is not valid: two ports such as 30000-30100")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 from collections.abc import Callable, Mapping
@@ -153,7 +154,7 @@ class Connections:
                 await self._dial(target.peer)
                 target.failure = ""
             except (OSError, MininetesError, asyncio.TimeoutError) as failed:
-                self._note_failure(target, str(failed) or "no answer")
+                self._note_failure(target, in_words(failed))
             if name not in self.open:
                 await asyncio.sleep(pause_s * random.uniform(0.75, 1.0))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -256,3 +257,9 @@ def _notice_silence(sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, SILENT_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_S * 1000)
+
+
+def in_words(failed: Exception) -> str:
+    """Why a peer cannot be reached, as the system says it: "Connection refused"."""
+    number = failed.errno if isinstance(failed, OSError) else None
+    return os.strerror(number) if number is not None else str(failed) or "no answer"

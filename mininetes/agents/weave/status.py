@@ -42,7 +42,7 @@ def links_of(connections: Any, members: Mapping[str, PeerAddress]) -> list[Link]
 def summary(peer: Peer, links: Sequence[Link], mtu: int) -> str:
     """``weave status``."""
     members = peer.members()
-    established = sum(1 for name in members for _ in peer.links(name))
+    established = sum(map(len, _links(peer).values()))
     up = sum(link.established for link in links)
     services = len(dict(_services(peer)))
     pods = sum(len(_pods(peer, name)) for name in members)
@@ -80,12 +80,12 @@ def connections(links: Sequence[Link]) -> str:
 
 
 def peers(peer: Peer) -> str:
-    """``weave status peers``: each peer, and those to which it says it is connected."""
-    members, near = peer.members(), peer.reachable()
+    """``weave status peers``: each peer, and those to which it is connected, as far as it can be reached."""
+    members, near, links = peer.members(), peer.reachable(), _links(peer)
     lines = []
     for name, each in sorted(members.items()):
         lines.append(f"{each}{'' if name in near else ' unreachable'}\n")
-        for other in sorted(peer.links(name)):
+        for other in sorted(links[name]):
             lines.append(f"   -- {members.get(other, other)} established\n")
     return "".join(lines)
 
@@ -127,7 +127,7 @@ def services(peer: Peer) -> str:
 
 def report(peer: Peer, links: Sequence[Link]) -> dict[str, Any]:
     """All of it as JSON: the same for two peers, but for ``self`` and ``connections``, when both know all."""
-    members = peer.members()
+    members, established = peer.members(), _links(peer)
     return {
         "self": {"name": peer.me.name, "nickname": peer.me.nickname, "network": str(peer.network)},
         "connections": [
@@ -144,7 +144,7 @@ def report(peer: Peer, links: Sequence[Link]) -> dict[str, Any]:
             each.nickname: {
                 "name": name,
                 "address": each.address,
-                "links": sorted(members[other].nickname if other in members else other for other in peer.links(name)),
+                "links": sorted(members[other].nickname if other in members else other for other in established[name]),
                 "pods": dict(sorted(_pods(peer, name), key=lambda item: IPv4Address(item[0]))),
                 "ranges": [str(part) for part in peer.ring.ranges(name)],
             }
@@ -154,6 +154,12 @@ def report(peer: Peer, links: Sequence[Link]) -> dict[str, Any]:
         "ring": peer.ring.to_json(),
         "conflicts": peer.conflicts(),
     }
+
+
+def _links(peer: Peer) -> dict[str, set[str]]:
+    """Each member's connections; of one that cannot be reached only what it said last is known: that is not shown."""
+    near = peer.reachable()
+    return {name: peer.links(name) if name in near else set() for name in peer.members()}
 
 
 def _pods(peer: Peer, name: str) -> list[tuple[str, Any]]:

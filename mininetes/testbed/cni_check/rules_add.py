@@ -36,7 +36,7 @@ def result_version(host: Host) -> None:
 @rule("5 ADD Success")
 def result_shape(host: Host) -> None:
     """The result's members have the shape of their version; an IPAM plugin's has no interfaces."""
-    host.result(host.add())
+    host.shaped(host.add())
 
 
 @rule("5 Delegated plugins (IPAM)", kinds=("ipam",))
