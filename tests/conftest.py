@@ -34,10 +34,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - not there without xdist
 
+    inside = "tests/vm/inside"
+
     class OneMachine(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            inside = "tests/vm/inside"
             return inside if nodeid.startswith(f"{inside}/") else super()._split_scope(nodeid)
+
+        def schedule(self) -> None:
+            super().schedule()
+            if inside in self.workqueue:  # it takes the longest where all is emulated, so it comes next
+                self.workqueue.move_to_end(inside, last=False)
 
     return OneMachine(config, log)
 
