@@ -83,18 +83,16 @@ class Shell:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
-    def type(self, command: str) -> tuple[str, int]:
+    def type(self, command: str, within_s: float = COMMAND_WITHIN_S) -> tuple[str, int]:
         """Run a command; what it printed, and its status. Raises TimeoutError or EOFError."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\nprintf '{_END}%d{_END}' $?\n".encode())
-        deadline = time.monotonic() + COMMAND_WITHIN_S
+        deadline = time.monotonic() + within_s
         said = b""
         while not (done := re.search(rb"\x1e(\d+)\x1e$", said)):
             ready, _, _ = select.select([self._process.stdout], [], [], max(deadline - time.monotonic(), 0))
             if not ready:
-                raise TimeoutError(
-                    f"{command}: not done within {COMMAND_WITHIN_S:g} s; it printed ...{said.decode()[-400:]!r}"
-                )
+                raise TimeoutError(f"{command}: not done within {within_s:g} s; it printed ...{said.decode()[-400:]!r}")
             assert self._process.stdout is not None
             block = os.read(self._process.stdout.fileno(), 65536)
             if not block:

@@ -45,7 +45,7 @@ def lab() -> Iterator[RunningLab]:
 @pytest.fixture(scope="module")
 def said(lab: RunningLab) -> dict[str, Any]:
     options = [word for mode in MODES for word in ("--mode", mode)]
-    patiently = ("--connections", "10", "--timeout", "5")
+    patiently = ("--connections", "10", "--timeout", "8")  # a SYN is sent again after 1, 3 and 7 s
     done = mininetes("truth-table", "--lab", lab.name, *options, *patiently, "-o", "json", timeout_s=SLOWLY_S)
     assert done.stdout, done
     found: dict[str, Any] = json.loads(done.stdout)
