@@ -1,11 +1,14 @@
-"""Tasks that live and end together."""
+"""Tasks that live and end together, and work in threads that is seen to its end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import Any
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
 
+_T = TypeVar("_T")
 _AGAIN_S = 1.0
 
 
@@ -44,3 +47,16 @@ async def changed_within(changed: asyncio.Event, timeout_s: float | None) -> Non
         if timer is not None:
             timer.cancel()
     changed.clear()
+
+
+async def in_thread(executor: Executor, work: Callable[..., _T], *arguments: Any) -> _T:
+    """Run blocking work in a thread; when cancelled, still wait for its end: nothing is left half-done."""
+    future = asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        future.exception()  # seen: nobody is left to hear of it
+        raise

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from mininetes.agents.kubelet import RunningPod
 from mininetes.agents.kubelet.sandbox import make_sandbox
+from mininetes.agents.running import in_thread
 from mininetes.cluster.net import ClusterNet
 from mininetes.errors import BadInput, MininetesError
 from mininetes.kernel import applier, features, rtnl
@@ -343,16 +344,7 @@ class Networks:
         return container.title, container.node, self._netns(container, self.catalogue), ""
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Run blocking work in a thread; when cancelled, still wait for its end: nothing is left half-done."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            future.exception()  # seen: nobody is left to hear of it
-            raise
+        return await in_thread(self._executor, work, *arguments)
 
 
 def _incarnation(pod: RunningPod) -> str:

@@ -101,6 +101,22 @@ class Shell:
         return said[: done.start()].decode(errors="replace"), int(done.group(1))
 
 
+def wrong_in(
+    page: Path, folder: Path, environment: dict[str, str], kind: str = "console", within_s: float = COMMAND_WITHIN_S
+) -> list[str]:
+    """Type a page's commands into a shell in a folder; what went otherwise than the page says, in words."""
+    wrong = []
+    with shell(folder, environment) as terminal:
+        for step in steps(page, kind):
+            printed, status = terminal.type(step.command, within_s)
+            where = f"{page.name}:{step.line}: $ {step.command}\n"
+            if status != step.status:
+                wrong.append(f"{where}ended with status {status}, not {step.status}, and printed:\n{printed}")
+            elif step.shown and not as_shown(step.shown, printed):
+                wrong.append(f"{where}printed:\n{printed}\nand the page shows:\n" + "\n".join(step.shown))
+    return wrong
+
+
 @contextmanager
 def shell(folder: Path, environment: dict[str, str]) -> Iterator[Shell]:
     """A shell in a folder, in which no labs but its own are seen where that can be had (as root); they end with it."""

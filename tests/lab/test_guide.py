@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from console_page import as_shown, shell, steps
+from console_page import as_shown, steps, wrong_in
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if steps(page)]
@@ -30,15 +30,7 @@ def test_a_page_says_what_happens(page: Path, tmp_path: Path) -> None:
         environment.pop(name, None)
     if os.geteuid() != 0:
         environment["XDG_RUNTIME_DIR"] = str(tmp_path)
-    wrong = []
-    with shell(tmp_path, environment) as terminal:
-        for step in steps(page):
-            printed, status = terminal.type(step.command)
-            where = f"{page.relative_to(ROOT)}:{step.line}: $ {step.command}\n"
-            if status != step.status:
-                wrong.append(f"{where}ended with status {status}, not {step.status}, and printed:\n{printed}")
-            elif step.shown and not as_shown(step.shown, printed):
-                wrong.append(f"{where}printed:\n{printed}\nand the page shows:\n" + "\n".join(step.shown))
+    wrong = wrong_in(page, tmp_path, environment)
     assert not wrong, "\n\n".join(wrong)
 
 

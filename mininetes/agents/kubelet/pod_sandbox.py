@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -26,6 +25,7 @@ from mininetes.agents.kubelet.pod_spec import (
     netns_name,
     uid_of,
 )
+from mininetes.agents.running import in_thread
 from mininetes.agents.shim.client import ShimError
 from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import netns_path, node_path
@@ -177,16 +177,7 @@ class PodSandbox:
         return resolv_conf(self._pod, cluster_dns=options.cluster_dns, domain=options.cluster_domain, node=nodes)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        """Run blocking work in a thread; when cancelled, still wait for its end: nothing is left half-done."""
-        future = asyncio.get_running_loop().run_in_executor(self._context.executor, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            future.exception()  # seen: nobody is left to hear of it
-            raise
+        return await in_thread(self._context.executor, work)
 
 
 def describe_failure(record: SandboxRecord, failed: BaseException) -> str:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from console_page import as_shown, shell, steps
+from console_page import steps, wrong_in
 
 SLOWLY_S = 300.0
 """Without KVM all of this is emulated."""
@@ -20,10 +20,6 @@ PAGES = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if steps(page,
 def test_a_page_says_what_happens(page: Path, tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    wrong = []
-    with shell(tmp_path, {**os.environ, "PATH": path, "COLUMNS": "120", "TERM": "dumb"}) as terminal:
-        for step in steps(page, "console vm"):
-            printed, status = terminal.type(step.command, SLOWLY_S)
-            if status != step.status or (step.shown and not as_shown(step.shown, printed)):
-                wrong.append(f"{page.name}:{step.line}: $ {step.command}\nstatus {status}, printed:\n{printed}")
+    environment = {**os.environ, "PATH": path, "COLUMNS": "120", "TERM": "dumb"}
+    wrong = wrong_in(page, tmp_path, environment, "console vm", SLOWLY_S)
     assert not wrong, "\n\n".join(wrong)
