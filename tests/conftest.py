@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,12 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C mean what it does, also where the tests were started in the background of a script."""
+    """Have Ctrl-C mean what it does, also where the tests were started in the background of a script, and `make` too.
+
+    What a test starts with `make` is no part of the `make test` above it: it would say which directory it enters.
+    """
+    for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
+        os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ from test_cni_scripts import BRIDGE, STORE, Node, merged
 
 NEWEST = merged(BRIDGE, {"cniVersion": "1.1.0", "ipMasq": True})
 KEY = "cni.dev/valid-attachments"
+FAILING = """#!/bin/sh
+[ "$CNI_COMMAND" = VERSION ] && echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.1.0"]}' && exit
+echo '{"cniVersion": "1.1.0", "code": 117, "msg": "the store is locked"}'
+exit 1
+"""
 UNSET = {"CNI_CONTAINERID": None, "CNI_NETNS": None, "CNI_IFNAME": None}
 
 
@@ -123,16 +129,23 @@ def test_without_a_list_that_is_one_nothing_goes(node: Node, case: str) -> None:
     assert (len(ports(node)), node.store()) == (1, ["10.244.1.2"])
 
 
-def test_an_address_plugin_that_fails_is_passed_on_after_the_rest_was_done(node: Node) -> None:
-    box = node.sandbox
-    box.netns("web")
+@pytest.mark.parametrize("command", ["GC", "STATUS"])
+def test_an_address_plugin_that_is_too_old_is_named(node: Node, command: str) -> None:
+    # the reference plugin of Debian does not speak 1.1.0, and what it says to a command that it does not know is no help
+    error = refusal(node, command, {**merged(NEWEST, {"ipam.type": "host-local"}), KEY: []})
+    assert error["code"] == 1
+    assert error["msg"] == "cniVersion: host-local does not speak 1.1.0"
+
+
+def test_an_address_plugin_that_fails_is_passed_on_after_the_rest_was_done(node: Node, tmp_path: Path) -> None:
+    node.sandbox.netns("web")
     node.ok("ADD", "web", NEWEST)
-    # the reference plugin of Debian does not speak 1.1.0
-    configuration = {**merged(NEWEST, {"ipam.type": "host-local"}), KEY: []}
-    its_own = json.loads(node.call("GC", "web", configuration, True, **UNSET).stdout)
-    error = refusal(node, "GC", configuration)
-    assert error["code"] == its_own["code"]
-    assert "host-local" in error["msg"]
+    plugin = tmp_path / "failing"
+    plugin.write_text(FAILING)
+    plugin.chmod(0o755)
+    configuration = {**merged(NEWEST, {"ipam.type": "failing"}), KEY: []}
+    error = refusal(node, "GC", configuration, CNI_PATH=str(tmp_path))
+    assert (error["code"], error["msg"]) == (117, "ipam.type: failing: the store is locked")
     assert (ports(node), node.nat()) == (set(), [])
 
 

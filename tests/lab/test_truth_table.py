@@ -23,6 +23,7 @@ SERVICES: dict[str, dict[str, Any]] = {
     "outward": {"type": "NodePort", "ports": NODE_PORT, "externalIPs": ["203.0.113.77"]},
     "here-only": {"type": "LoadBalancer", "ports": PORTS, "externalTrafficPolicy": "Local",
                   "internalTrafficPolicy": "Local", "selector": {"place": "far"}},
+    "inward": {"ports": PORTS, "internalTrafficPolicy": "Local", "selector": {"place": "far"}},
     "fenced": {"type": "LoadBalancer", "ports": PORTS, "loadBalancerSourceRanges": RANGES},
     "faithful": {"ports": PORTS, "sessionAffinity": "ClientIP"},
     "empty": {"type": "LoadBalancer", "ports": PORTS, "selector": {"place": "nowhere"}},
