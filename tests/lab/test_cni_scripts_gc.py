@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ def test_without_a_list_that_is_one_nothing_goes(node: Node, case: str) -> None:
 
 @pytest.mark.parametrize("command", ["GC", "STATUS"])
 def test_an_address_plugin_that_is_too_old_is_named(node: Node, command: str) -> None:
-    # the reference plugin of Debian does not speak 1.1.0, and what it says to a command that it does not know is no help
+    # Debian's reference plugin does not speak 1.1.0, and what it says to a command that it does not know is no help
     error = refusal(node, command, {**merged(NEWEST, {"ipam.type": "host-local"}), KEY: []})
     assert error["code"] == 1
     assert error["msg"] == "cniVersion: host-local does not speak 1.1.0"
