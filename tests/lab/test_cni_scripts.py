@@ -553,8 +553,18 @@ def test_a_full_pool_is_a_clear_error_and_leaves_nothing(node: Node) -> None:
     assert address(node.ok("ADD", "f", small)) == "10.244.1.4/29"
 
 
+def test_both_plugins_take_addresses_from_one_store_at_once(node: Node) -> None:
+    names = [f"pod{i}" for i in range(40)]
+    node.sandbox.netns(*names)
+    node.ok("ADD", names[0])
+    configurations = [BRIDGE, by_reference(BRIDGE)]
+    results = start_adds(node, names[1:], lambda i: configurations[i % 2])
+    assert len({address(r) for r in results}) == 39
+    assert len(node.store()) == 40
+
+
 @pytest.mark.parametrize("command", ["ADD", "DEL"])
-def test_the_lock_of_the_store_is_waited_for(node: Node, command: str) -> None:
+def test_who_holds_the_lock_of_the_store_holds_up_nobody_but_its_like(node: Node, command: str) -> None:
     box = node.sandbox
     box.netns("web", "db")
     node.ok("ADD", "db")
@@ -563,21 +573,11 @@ def test_the_lock_of_the_store_is_waited_for(node: Node, command: str) -> None:
     assert holder.stdin is not None
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    container = "web" if command == "ADD" else "db"
-    waiting = box.start([node.program(BRIDGE)], node.environment(command, container), **pipes)
-    assert waiting.stdin is not None
-    assert waiting.stdout is not None
-    waiting.stdin.write(json.dumps(BRIDGE))
-    waiting.stdin.close()
-    wait_for_child(waiting.pid, "flock")
-    assert node.store() == ["10.244.1.2"]
-    holder.stdin.close()
-    waiting.stdout.read()
-    assert [process.wait(timeout=10) for process in (waiting, holder)] == [0, 0]
-    for process in (waiting, holder):
-        assert process.stdout is not None
-        process.stdout.close()
+    node.ok(command, "web" if command == "ADD" else "db")
     assert node.store() == (["10.244.1.2", "10.244.1.3"] if command == "ADD" else [])
+    holder.stdin.close()
+    assert holder.wait(timeout=10) == 0
+    holder.stdout.close()
 
 
 def wait_for_child(pid: int, program: str, deadline_s: float = 10.0) -> int:
