@@ -53,9 +53,11 @@ cni_begin() {
 INTERFACE_NAME='[a-zA-Z0-9_]*([a-zA-Z0-9_.@+-])'
 
 # --- IPv4 -------------------------------------------------------------------------------------------------------------
-# ipv4_read VARIABLE ADDRESS: as a number; status 1 when it is no IPv4 address (leading zeros are none).
+# ipv4_read VARIABLE ADDRESS: as a number; status 1 when it is no IPv4 address (leading zeros are none). IPV4_WRITTEN is one
+# whose IPV4_NUMBER is known.
 ipv4_read() {
     [[ $2 == +([0-9]).+([0-9]).+([0-9]).+([0-9]) && .$2 != *.0[0-9]* && $2 != *[0-9][0-9][0-9][0-9]* ]] || return 1
+    [[ $2 != "${IPV4_WRITTEN-}" ]] || { printf -v "$1" '%d' "$IPV4_NUMBER" && return; }
     local IFS=.
     # shellcheck disable=SC2206 # nothing but digits and dots in it
     local -a part=($2)

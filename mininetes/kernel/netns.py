@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
@@ -84,11 +84,11 @@ def socket_in(path: str, family: int, kind: int, protocol: int = 0) -> socket.so
         return socket.socket(family, kind, protocol)
 
 
-def add_named(path: str) -> None:
+def add_named(path: str, furnish: Callable[[], None] = lambda: None) -> None:
     """Make a network namespace and hold it by a bind mount at ``path`` (as ``ip netns add`` does).
 
-    Loopback is left down, as the kernel makes it. Raises FileExistsError when the path is taken.
-    Leaves nothing behind when it fails.
+    ``furnish`` is called in it; else loopback is left down, as the kernel makes it. Raises FileExistsError
+    when the path is taken. Leaves nothing behind when it fails.
     """
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     try:
@@ -96,6 +96,7 @@ def add_named(path: str) -> None:
         try:
             unshare(CLONE_NEWNET)
             try:
+                furnish()
                 mount("/proc/thread-self/ns/net", path, flags=MS_BIND)
             finally:
                 setns(home, CLONE_NEWNET)

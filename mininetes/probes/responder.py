@@ -96,8 +96,9 @@ class Server:
 
     def _do(self, wanted: dict[str, Any]) -> None:
         if wanted["op"] == "serve":
-            ports = [(int(one["port"]), str(one.get("protocol", "TCP")).upper()) for one in wanted["ports"]]
-            self._start(wanted["netns"], wanted["pod"], wanted["node"], ports)
+            for pod in wanted["pods"]:
+                ports = [(int(one["port"]), str(one.get("protocol", "TCP")).upper()) for one in pod["ports"]]
+                self._start(pod["netns"], pod["pod"], pod["node"], ports)
         elif wanted["op"] == "stop":
             self._stop(wanted["pod"])
         else:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -81,8 +81,18 @@ class Responder:
         Called again for the same pod, it puts the new ports in place of the old. Either all ports
         are open after it or none. Raises ResponderError, for example when a port is taken.
         """
-        wanted = [{"port": one.port, "protocol": one.protocol} for one in ports]
-        await self._ask({"op": "serve", "pod": pod, "node": node, "netns": netns, "ports": wanted})
+        await self.serve_all([(pod, node, netns, ports)])
+
+    async def serve_all(self, pods: Sequence[tuple[str, str, str, Sequence[ServedPort]]]) -> None:
+        """`serve` for several pods, each with its node, netns and ports, in one message of at most 64 KiB.
+
+        The pods before one that fails are served.
+        """
+        wanted = [
+            {"pod": pod, "node": node, "netns": netns, "ports": [asdict(port) for port in ports]}
+            for pod, node, netns, ports in pods
+        ]
+        await self._ask({"op": "serve", "pods": wanted})
 
     async def stop(self, pod: str) -> None:
         """Close a pod's ports. Does nothing when there are none. Call it before the namespace goes: sockets hold it."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from mininetes.probes.vantage import Vantage
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import neighbours, pods
 from mininetes.testbed.agent_tasks import AgentTasks
-from mininetes.testbed.blueprint import Blueprint
+from mininetes.testbed.blueprint import Blueprint, PodPlan
 from mininetes.testbed.blueprint_changes import Joining
 from mininetes.testbed.expectation import Basis
 from mininetes.testbed.fabric_running import RunningFabric
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mininetes")
 
 POD_WORKERS = 4
+_PODS_AT_ONCE = 5
+"""So many are made between two looks at the event loop."""
 """Pods that are made at the same time: the kernel makes links one by one in any case."""
 
 ATTACH_FILE = "/run/mininetes/cluster.json"
@@ -249,14 +251,19 @@ class Testbed:
 
     async def _make_pods_of(self, node: str, turn: asyncio.Semaphore) -> None:
         loop = asyncio.get_running_loop()
-        assert self._responder is not None
-        for plan in self.blueprint.pods:
-            if plan.node != node:
-                continue
+        plans = [plan for plan in self.blueprint.pods if plan.node == node]
+        for begin in range(0, len(plans), _PODS_AT_ONCE):
+            some = plans[begin : begin + _PODS_AT_ONCE]
             async with turn:
-                pod = await loop.run_in_executor(self._workers, pods.create, plan, self._runtimes[node])
-            self._pods[pod.name] = pod
-            await ResponderPorts(self._responder).serve(pod.title, node=node, netns=pod.netns, ports=pod.ports)
+                made = await loop.run_in_executor(self._workers, self._create, some)
+            await self.port_server.serve_all(made)
+
+    def _create(self, plans: Sequence[PodPlan]) -> list[RunningPod]:
+        made = []
+        for plan in plans:
+            pod = self._pods[plan.name] = pods.create(plan, self._runtimes[plan.node])
+            made.append(pod)
+        return made
 
     @property
     def port_server(self) -> ResponderPorts:

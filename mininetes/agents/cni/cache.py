@@ -17,6 +17,7 @@ from mininetes.lab.filesystem import node_path
 
 CACHE_DIR = "/var/lib/cni/results"
 KIND = "cniCacheV1"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,14 @@ class ResultCache:
             content["capabilityArgs"] = dict(entry.capabilities)
         content["result"] = entry.result
         path = node_path(self._node, entry.path)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(content, file)
+        text = json.dumps(content)
+        try:
+            new = os.open(path + ".new", _NEW, 0o600)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            new = os.open(path + ".new", _NEW, 0o600)
+        with open(new, "w") as file:
+            file.write(text)
         os.rename(path + ".new", path)
 
     def find(self, container_id: str, interface: str) -> Entry | None:

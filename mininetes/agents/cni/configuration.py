@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -73,6 +75,11 @@ class NetworkConfiguration:
             content["cniVersions"] = list(self.cni_versions)
         content |= {"name": self.name, "plugins": [dict(each) for each in self.plugins]}
         return content | {key: True for key, field in _FLAGS.items() if getattr(self, field)}
+
+    @cached_property
+    def text(self) -> str:
+        """`to_json` as text."""
+        return json.dumps(self.to_json())
 
     @classmethod
     def parse(cls, text: str, source: str, more: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> NetworkConfiguration:
@@ -171,6 +178,24 @@ def first_of(folder: str) -> NetworkConfiguration:
     source = f"/etc/cni/net.d/{files[0].name}"
     text = read_text(files[0], source)
     return NetworkConfiguration.parse(text, source, _beside(Path(folder), _object(text, source)))
+
+
+State = tuple[tuple[str, int, int, int], ...]
+
+
+def state_of(folder: str) -> State:
+    """What tells whether `first_of` would read the same again: names, inodes, sizes and times of change, in ns.
+
+    Those of the folder's files, and of the files in its folders. Raises OSError.
+    """
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stat = entry.stat()
+            found.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+            if entry.is_dir():
+                found += state_of(entry.path)
+    return tuple(sorted(found))
 
 
 def _beside(folder: Path, content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mininetes.agents.cni.runtime import Attachment, CniRuntime
 from mininetes.errors import MininetesError
-from mininetes.kernel.netns import add_named, delete_named, in_netns
+from mininetes.kernel.netns import add_named, delete_named
 from mininetes.lab.filesystem import netns_path
 
 _SIOCSIFFLAGS = 0x8914
@@ -23,16 +23,17 @@ def make_sandbox(path: str) -> None:
 
     Raises OSError; leaves nothing behind when it fails.
     """
-    add_named(path)
+    add_named(path, _furnish)
+
+
+def _furnish() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+    sysctl = os.open("/proc/sys/net/ipv6/conf/all/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        with in_netns(path):
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-                fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
-            with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as sysctl:
-                sysctl.write("1")
-    except OSError:
-        delete_named(path)
-        raise
+        os.write(sysctl, b"1")
+    finally:
+        os.close(sysctl)
 
 
 def attachment(
