@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mininetes.agents.cni.configuration import first_of
+from mininetes.agents.cni.conf_dir import first_of
 from mininetes.agents.cni.runtime import BIN_DIR, CONF_DIR, CniRuntime
 from mininetes.agents.cni.versions import PATH
 from mininetes.agents.kubelet import sandbox

@@ -97,7 +97,7 @@ class Server:
     def _do(self, wanted: dict[str, Any]) -> None:
         if wanted["op"] == "serve":
             for pod in wanted["pods"]:
-                ports = [(int(one["port"]), str(one.get("protocol", "TCP")).upper()) for one in pod["ports"]]
+                ports = [(int(port), str(protocol).upper()) for port, protocol in pod["ports"]]
                 self._start(pod["netns"], pod["pod"], pod["node"], ports)
         elif wanted["op"] == "stop":
             self._stop(wanted["pod"])

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +89,7 @@ class Responder:
         The pods before one that fails are served.
         """
         wanted = [
-            {"pod": pod, "node": node, "netns": netns, "ports": [asdict(port) for port in ports]}
+            {"pod": pod, "node": node, "netns": netns, "ports": [(port.port, port.protocol) for port in ports]}
             for pod, node, netns, ports in pods
         ]
         await self._ask({"op": "serve", "pods": wanted})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mininetes.agents.cni.runtime import Attachment, CniRuntime
 from mininetes.agents.kubelet import RunningPod, sandbox
 from mininetes.lab.filesystem import netns_path
@@ -32,6 +34,13 @@ def create(plan: PodPlan, runtime: CniRuntime) -> RunningPod:
         ready=True,
         result=result,
     )
+
+
+def create_some(plans: Sequence[PodPlan], runtime: CniRuntime, made: dict[str, RunningPod]) -> list[RunningPod]:
+    """`create` one after the other; ``made`` gets each as soon as it is there, also those before one that fails."""
+    for plan in plans:
+        made[plan.name] = create(plan, runtime)
+    return [made[plan.name] for plan in plans]
 
 
 def delete(plan: PodPlan, runtime: CniRuntime) -> None:

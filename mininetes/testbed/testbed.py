@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from mininetes.probes.vantage import Vantage
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import neighbours, pods
 from mininetes.testbed.agent_tasks import AgentTasks
-from mininetes.testbed.blueprint import Blueprint, PodPlan
+from mininetes.testbed.blueprint import Blueprint
 from mininetes.testbed.blueprint_changes import Joining
 from mininetes.testbed.expectation import Basis
 from mininetes.testbed.fabric_running import RunningFabric
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mininetes")
 
 POD_WORKERS = 4
+_FEW_PODS = 50
+"""With more of them both processors have enough to do until they are there."""
 _PODS_AT_ONCE = 5
 """So many are made between two looks at the event loop."""
 """Pods that are made at the same time: the kernel makes links one by one in any case."""
@@ -107,7 +109,8 @@ class Testbed:
         start = time.monotonic()
         progress("nodes and links")
         loop = asyncio.get_running_loop()
-        self._preparing = loop.create_task(self.prober.prepare())  # the first probe would else wait for scapy
+        if len(self.blueprint.pods) <= _FEW_PODS:
+            self._prepare()
         await loop.run_in_executor(self._workers, self._make_network)
         nodes_held()
         progress(f"fabric {self.spec.fabric.title}")
@@ -140,7 +143,13 @@ class Testbed:
             progress("container networks")
             await self.networks.bring_up(self.spec.networks, self.spec.containers)
         self.ready_s = time.monotonic() - start
+        if self._preparing is None:
+            self._prepare()
         log.info("ready after %.2f s", self.ready_s)
+
+    def _prepare(self) -> None:
+        """The first probe would else wait for scapy: half a second of a processor."""
+        self._preparing = asyncio.get_running_loop().create_task(self.prober.prepare())
 
     def _make_network(self) -> None:
         underlay = self.blueprint.underlay
@@ -250,20 +259,13 @@ class Testbed:
         await asyncio.gather(*(self._make_pods_of(node.name, turn) for node in self.spec.nodes))
 
     async def _make_pods_of(self, node: str, turn: asyncio.Semaphore) -> None:
-        loop = asyncio.get_running_loop()
+        loop, runtime = asyncio.get_running_loop(), self._runtimes[node]
         plans = [plan for plan in self.blueprint.pods if plan.node == node]
         for begin in range(0, len(plans), _PODS_AT_ONCE):
             some = plans[begin : begin + _PODS_AT_ONCE]
             async with turn:
-                made = await loop.run_in_executor(self._workers, self._create, some)
+                made = await loop.run_in_executor(self._workers, pods.create_some, some, runtime, self._pods)
             await self.port_server.serve_all(made)
-
-    def _create(self, plans: Sequence[PodPlan]) -> list[RunningPod]:
-        made = []
-        for plan in plans:
-            pod = self._pods[plan.name] = pods.create(plan, self._runtimes[plan.node])
-            made.append(pod)
-        return made
 
     @property
     def port_server(self) -> ResponderPorts:

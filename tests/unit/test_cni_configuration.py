@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mininetes.agents.cni.configuration import VERSIONS, NetworkConfiguration, fill_in, first_of
+from mininetes.agents.cni.conf_dir import ConfDir, first_of
+from mininetes.agents.cni.configuration import VERSIONS, NetworkConfiguration, fill_in
 from mininetes.agents.cni.installation import check, find_plugins
 from mininetes.agents.cni.plugin_values import kernel_features
 from mininetes.errors import BadInput, MissingFeature
@@ -363,3 +366,57 @@ def test_the_shipped_configurations_speak_the_newest_version_where_their_plugins
     spoken = {path.stem: check(path, plugins).cni_version for path in (ROOT / "cni_scripts").glob("*.conflist")}
     ours = dict.fromkeys(("bash-bridge", "weave", "bash-macvlan", "bash-ipvlan"), "1.1.0")
     assert spoken == {**ours, "bridge": "1.0.0", "chained": "1.0.0"}
+
+
+# --- read again when a file has changed ---------------------------------------------------------------------------
+
+
+def old(path: Path) -> None:
+    """A file that nobody has touched for a second."""
+    os.utime(path, (time.time() - 1,) * 2)
+
+
+def test_what_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
+    put(tmp_path, **{"10_x__conflist": LIST})
+    old(tmp_path / "10-x.conflist")
+    conf_dir = ConfDir(str(tmp_path))
+    first = conf_dir.first()
+    assert conf_dir.first() is first
+    assert conf_dir.at(first, "1.0.0") is conf_dir.at(first, "1.0.0")
+
+
+@pytest.mark.parametrize("how", ["written", "replaced", "an earlier one", "taken away", "beside it"])
+def test_what_has_changed_is_read_again(tmp_path: Path, how: str) -> None:
+    put(tmp_path, **{"20_x__conflist": LIST, "30_y__conflist": {**LIST, "name": "later"}})
+    for path in tmp_path.iterdir():
+        old(path)
+    conf_dir = ConfDir(str(tmp_path))
+    before = conf_dir.first()
+    if how == "written":
+        put(tmp_path, **{"20_x__conflist": {**LIST, "name": "dops"}})
+    elif how == "replaced":
+        put(tmp_path, new={**LIST, "name": "dops"})
+        old(tmp_path / "new")
+        (tmp_path / "new").rename(tmp_path / "20-x.conflist")
+    elif how == "an earlier one":
+        put(tmp_path, **{"10_x__conflist": {**LIST, "name": "dops"}})
+    elif how == "taken away":
+        (tmp_path / "20-x.conflist").unlink()
+    else:
+        (tmp_path / "pods").mkdir()
+        put(tmp_path / "pods", **{"10_x__conf": {"type": "tuning"}})
+    assert conf_dir.first() != before
+    assert conf_dir.first() == first_of(str(tmp_path))
+
+
+def test_a_file_written_twice_in_one_tick_is_read_twice(tmp_path: Path) -> None:
+    conf_dir = ConfDir(str(tmp_path))
+    for name in ("one", "two", "six"):
+        put(tmp_path, **{"10_x__conflist": {**LIST, "name": name}})
+        assert conf_dir.first().name == name
+
+
+def test_a_link_to_nowhere_disturbs_nobody(tmp_path: Path) -> None:
+    put(tmp_path, **{"10_x__conflist": LIST})
+    (tmp_path / "20-gone.conflist").symlink_to("nowhere")
+    assert ConfDir(str(tmp_path)).first().name == "pods"

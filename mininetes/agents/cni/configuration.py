@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """Those that the runtime speaks, oldest first."""
 FIRST_WITH_CHECK, FIRST_WITH_GC = "0.4.0", "1.1.0"
 LEAST_MTU, MOST_MTU = 68, 65535
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FLAGS = {"disableCheck": "disable_check", "disableGC": "disable_gc", "loadOnlyInlinedPlugins": "only_inlined"}
 
@@ -87,7 +86,7 @@ class NetworkConfiguration:
 
         ``more`` are plugins of files of their own, with the files' names; they come after those of the list.
         """
-        content = _object(text, source)
+        content = json_object(text, source)
         flags = {field: _flag(content, key, source) for key, field in _FLAGS.items()}
         plugins = content.get("plugins", [content] if "type" in content else None)
         if plugins is None and more and not flags["only_inlined"]:
@@ -95,7 +94,7 @@ class NetworkConfiguration:
         elif not isinstance(plugins, list) or not plugins:
             raise BadInput(f"{source}: plugins", plugins, "a list of at least one plugin configuration")
         name = content.get("name")
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise BadInput(f"{source}: name", name, "a network name: letters, digits, '_', '.', '-', no other first")
         placed = [(f"{source}: plugins[{index}]", plugin) for index, plugin in enumerate(plugins)]
         if not flags["only_inlined"]:
@@ -105,7 +104,8 @@ class NetworkConfiguration:
         return cls(name, _versions(content, source), tuple(plugin for _, plugin in placed), **flags)
 
 
-def _object(text: str, source: str) -> dict[str, Any]:
+def json_object(text: str, source: str) -> dict[str, Any]:
+    """A configuration as text, read. Raises BadInput that names ``source``."""
     try:
         content = json.loads(text)
     except ValueError as wrong:
@@ -165,49 +165,6 @@ def read_text(path: Path, source: str) -> str:
         raise BadInput(source, None, f"a readable file ({failed.strerror})") from None
     except UnicodeDecodeError as wrong:
         raise BadInput(source, None, f"not JSON: not text in UTF-8: {wrong.reason}") from None
-
-
-def first_of(folder: str) -> NetworkConfiguration:
-    """The first configuration of a conf dir, by file name, as a kubelet picks it. Raises BadInput.
-
-    Files NAME/*.conf beside it, where NAME is that of the network, add plugins, unless it says loadOnlyInlinedPlugins.
-    """
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix in ENDINGS and path.is_file())
-    if not files:
-        raise BadInput("network configuration", None, f"no {', '.join(ENDINGS)} file in /etc/cni/net.d")
-    source = f"/etc/cni/net.d/{files[0].name}"
-    text = read_text(files[0], source)
-    return NetworkConfiguration.parse(text, source, _beside(Path(folder), _object(text, source)))
-
-
-State = tuple[tuple[str, int, int, int], ...]
-
-
-def state_of(folder: str) -> State:
-    """What tells whether `first_of` would read the same again: names, inodes, sizes and times of change, in ns.
-
-    Those of the folder's files, and of the files in its folders. Raises OSError.
-    """
-    found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            stat = entry.stat()
-            found.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
-            if entry.is_dir():
-                found += state_of(entry.path)
-    return tuple(sorted(found))
-
-
-def _beside(folder: Path, content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The plugins of files of their own, for a list. A name that is none is left to whoever reads the rest."""
-    name = content.get("name")
-    if "type" in content or not isinstance(name, str) or not _NAME.fullmatch(name) or not (folder / name).is_dir():
-        return []
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for path in sorted((folder / name).glob("*.conf")):
-        source = f"/etc/cni/net.d/{name}/{path.name}"
-        found.append((source, _object(read_text(path, source), source)))
-    return found
 
 
 def fill_in(text: str, values: Mapping[str, str | int], source: str) -> str:

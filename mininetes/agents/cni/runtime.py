@@ -11,21 +11,13 @@ import contextlib
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mininetes.agents.cni.cache import Entry, ResultCache
-from mininetes.agents.cni.configuration import (
-    FIRST_WITH_CHECK,
-    FIRST_WITH_GC,
-    NetworkConfiguration,
-    State,
-    first_of,
-    knows,
-    state_of,
-)
+from mininetes.agents.cni.conf_dir import ConfDir
+from mininetes.agents.cni.configuration import FIRST_WITH_CHECK, FIRST_WITH_GC, NetworkConfiguration, knows
 from mininetes.agents.cni.versions import PATH, announced, newest_common, speakers
 from mininetes.agents.cni.warm_plugin import Files, WarmPlugin, offers, what_it_is_made_of
 from mininetes.errors import MininetesError
@@ -36,8 +28,6 @@ BIN_DIR = "/opt/cni/bin"
 CONF_DIR = "/etc/cni/net.d"
 PLUGIN_TIMEOUT_S = 60.0
 GC_KEY = "cni.dev/valid-attachments"
-_TICKS_NS = 50_000_000
-"""A file that has changed just now may change once more without its time telling: the kernel's clock has ticks."""
 
 
 class CniFailed(MininetesError):
@@ -77,8 +67,7 @@ class CniRuntime:
         self._warming = threading.Lock()
         self._cache = ResultCache(node)
         self._gate = _Gate()
-        self._reading = threading.Lock()
-        self._read: tuple[State, NetworkConfiguration] | None = None
+        self._conf_dir = ConfDir(node_path(node, CONF_DIR))
 
     def close(self) -> None:
         """End the plugins that stay. They come back when they are needed; may be called twice."""
@@ -174,7 +163,7 @@ class CniRuntime:
 
         Raises BadInput for a wrong one, MininetesError when a plugin is missing or none of the versions is common.
         """
-        configuration = self._read_configuration()
+        configuration = self._conf_dir.first()
         if len(configuration.cni_versions) == 1:
             return configuration  # a plugin that does not speak it says so itself
         spoken = speakers(configuration, lambda kind: self._announced(configuration, kind))
@@ -184,23 +173,7 @@ class CniRuntime:
                 f"{self.node}: not all plugins of {configuration.name!r} speak one of the versions "
                 + ", ".join(configuration.cni_versions)
             )
-        return configuration.at(version)
-
-    def _read_configuration(self) -> NetworkConfiguration:
-        """What the conf dir holds, read again when one of its files has changed."""
-        folder = node_path(self.node, CONF_DIR)
-        try:
-            state = state_of(folder)
-        except OSError:
-            return first_of(folder)
-        with self._reading:
-            if self._read is None or self._read[0] != state:
-                configuration = first_of(folder)
-                settled_ns = time.time_ns() - max((changed for *_, changed in state), default=0)
-                if settled_ns < _TICKS_NS:
-                    return configuration
-                self._read = (state, configuration)
-            return self._read[1]
+        return self._conf_dir.at(configuration, version)
 
     def _announced(self, configuration: NetworkConfiguration, kind: str) -> tuple[str, ...]:
         executable = self._executable(configuration, kind)

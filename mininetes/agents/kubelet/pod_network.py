@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 
-from mininetes.agents.cni.configuration import first_of
+from mininetes.agents.cni.conf_dir import first_of
 from mininetes.agents.cni.runtime import CONF_DIR, CniFailed, CniRuntime
 from mininetes.agents.klog import AgentLog
 from mininetes.errors import MininetesError
