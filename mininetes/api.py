@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mininetes.addressing import AddressPlan
     from mininetes.agents.kubeproxy.rulesets import (
+        ChainPart,
+        Chains,
         IptablesRuleset,
         IpvsRuleset,
         Jump,
@@ -52,6 +54,8 @@ __all__ = [
     "AddressPlan",
     "BadInput",
     "Chain",
+    "ChainPart",
+    "Chains",
     "ClusterSpec",
     "Endpoint",
     "FabricNode",
@@ -114,6 +118,8 @@ _FROM = {
     "FdbEntry": "mininetes.kernel.netstate",
     "Flow": "mininetes.probes.vantage",
     "Hop": "mininetes.kernel.netstate",
+    "ChainPart": "mininetes.agents.kubeproxy.rulesets",
+    "Chains": "mininetes.agents.kubeproxy.rulesets",
     "IptablesRuleset": "mininetes.agents.kubeproxy.rulesets",
     "IpvsRuleset": "mininetes.agents.kubeproxy.rulesets",
     "Jump": "mininetes.agents.kubeproxy.rulesets",

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mininetes.api import (
+    ChainPart,
+    Chains,
     Endpoint,
     Fate,
     IptablesRuleset,
@@ -311,6 +313,12 @@ def group_rules(group: PortGroup, settings: GroupSettings) -> PortRules:
     )
 
 
+@once
+def group_chains(group: PortGroup, settings: GroupSettings) -> ChainPart:
+    """Their own chains."""
+    return ChainPart(group_rules(group, settings).chains)
+
+
 def compile_rules(view: NodeView) -> IptablesRuleset:
     """The chains of one node."""
     if_local, if_not_local = detect_local(view.local_traffic)
@@ -340,6 +348,5 @@ def compile_rules(view: NodeView) -> IptablesRuleset:
             f"-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 {_comment('block incoming localnet connections')}"
             " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
         )
-    for each in rules:
-        chains.update(each.chains)
-    return IptablesRuleset(chains, jumps, shared)
+    parts = [ChainPart(chains), *(group_chains(group, both) for group in view.groups)]
+    return IptablesRuleset(Chains(parts), jumps, shared)

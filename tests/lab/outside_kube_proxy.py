@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import dataclasses
 import json
 import os
 import ssl
@@ -72,9 +73,11 @@ def rules(mode: Any, defect: str, lists: list[list[dict[str, Any]]]) -> Any:
     builder.refresh()
     ruleset: Any = compiler(mode)(builder.view())
     if defect == "no-hairpin":
-        for chain, lines in list(ruleset.chains.items()):
+        chains = dict(ruleset.chains)
+        for chain, lines in chains.items():
             if chain[1].startswith("KUBE-SEP-"):
-                ruleset.chains[chain] = tuple(line for line in lines if "KUBE-MARK-MASQ" not in line)
+                chains[chain] = tuple(line for line in lines if "KUBE-MARK-MASQ" not in line)
+        ruleset = dataclasses.replace(ruleset, chains=chains)
     return ruleset
 
 

@@ -338,3 +338,37 @@ def test_tcp_flows_end_by_themselves() -> None:
 
 def test_what_did_not_change_is_not_stale() -> None:
     assert stale_flows([traffic(endpoint(1), **UDP)], [traffic(endpoint(1), endpoint(2), **UDP)]) == []
+
+
+# --- chains in parts --------------------------------------------------------------------------------------------------
+
+
+def part(**chains: tuple[str, ...]) -> ChainPart:
+    return ChainPart({("nat", name): rules for name, rules in chains.items()})
+
+
+SAME = part(A=("-A A -j B",), B=("-A B -j C",))
+OTHERS = [
+    part(S=("-A S -j A",), T=("-A T -j B",)),
+    part(S=("-A S -j B",), U=()),
+    part(),
+    part(T=("-A T -j B",), S=("-A S -j A",)),
+]
+
+
+@pytest.mark.parametrize("before", range(len(OTHERS)))
+@pytest.mark.parametrize("after", range(len(OTHERS)))
+def test_a_difference_part_by_part_is_that_of_all_chains(before: int, after: int) -> None:
+    old, new = ([ChainPart(OTHERS[each]), SAME] for each in (before, after))
+    in_parts = difference_text(IptablesRuleset(Chains(new), ()), IptablesRuleset(Chains(old), ()))
+    at_once = difference_text(IptablesRuleset(dict(Chains(new)), ()), IptablesRuleset(dict(Chains(old)), ()))
+    assert in_parts == at_once
+
+
+def test_chains_in_parts_are_chains() -> None:
+    of_filter = ChainPart({("filter", "F"): ("-A F -j DROP", "-A F -j ACCEPT")})
+    chains = Chains([OTHERS[0], of_filter, SAME])
+    assert dict(chains) == {**OTHERS[0], **of_filter, **SAME}
+    assert (len(chains), list(chains.values())) == (5, list(dict(chains).values()))
+    assert IptablesRuleset(chains, ()).counts == {"filter": (1, 2), "nat": (4, 4)}
+    assert IptablesRuleset(chains, ()).counts == IptablesRuleset(dict(chains), ()).counts

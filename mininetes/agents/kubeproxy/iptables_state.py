@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mininetes.agents.kubeproxy.rulesets import Chain, IptablesRuleset, Jump, restore_text
+from mininetes.agents.kubeproxy.rulesets import Chain, Chains, IptablesRuleset, Jump, restore_text
 
 _NOT_OURS = frozenset({"KUBE-KUBELET-CANARY", "KUBE-FIREWALL", "KUBE-MARK-DROP", "KUBE-HOSTPORTS", "KUBE-HP"})
 """Chains with our prefix that are the kubelet's, or that it may have as well."""
@@ -121,10 +121,12 @@ def difference_text(new: IptablesRuleset, old: IptablesRuleset) -> tuple[str, in
     written: dict[Chain, tuple[str, ...]] = {}
     edits: dict[str, list[str]] = {}
     touched = 0
-    known = old.chains.get
-    for chain, rules in [(chain, rules) for chain, rules in new.chains.items() if known(chain) is not rules]:
-        before = known(chain)
-        if before == rules:
+    after, past = new.chains, old.chains
+    if isinstance(after, Chains) and isinstance(past, Chains):
+        after, past = after.beside(past)
+    for chain, rules in after.items():
+        before = past.get(chain)
+        if before is rules or before == rules:
             continue
         touched += 1
         lines = edited(before, rules) if before is not None else None
@@ -132,7 +134,7 @@ def difference_text(new: IptablesRuleset, old: IptablesRuleset) -> tuple[str, in
             written[chain] = rules
         else:
             edits.setdefault(chain[0], []).extend(lines)
-    gone = sorted(old.chains.keys() - new.chains.keys() - old.shared)
+    gone = sorted(past.keys() - after.keys() - old.shared)
     removed = [jump for jump in old.jumps if jump not in new.jumps]
     for jump in removed:
         edits.setdefault(jump.table, []).append(f"-D {jump.chain} {jump.rule}")
