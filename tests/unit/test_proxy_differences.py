@@ -19,6 +19,8 @@ from mininetes.agents.kubeproxy.ipvs_state import (
 )
 from mininetes.agents.kubeproxy.nftables_applier import difference_lines
 from mininetes.agents.kubeproxy.rulesets import (
+    ChainPart,
+    Chains,
     IptablesRuleset,
     IpvsRuleset,
     Jump,
