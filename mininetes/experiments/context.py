@@ -1,12 +1,14 @@
-"""What a result ran on and how (context.json, schema 2): machine, kernel, versions, commit, parts, seed, load.
+"""What a result ran on and how (context.json, schema 3): machine, kernel, versions, commit, clusters, load.
 
-    {"schema": 2, "kernel": {...}, "cpu": {...}, ..., "experiment": {"name", "parameters", "repetitions", ...},
+    {"schema": 3, "kernel": {...}, "cpu": {...}, ..., "experiment": {"name", "parameters", "repetitions", ...},
      "parts": {"experiment/quickstart.py": sha256, ...}, "seed": 1, "complete": true,
+     "clusters": [{"cells": [{"nodes": 3}], "spec": {...}}, ...] (see `clusters`),
      "runs": {"planned": 20, "done": 20, "failed": 0, "saturated": 1},
      "starts": [{"started", "duration_s", "runs", "jobs", "commit", "dirty", "load": {"before", "after", "highest"}}],
      "started": of the first start, "duration_s": of all of them, "load": over all of them}
 
-A run that is resumed adds a start. Schema 1 had one start, whose facts were the last three alone.
+A run that is resumed adds a start. Schema 2 had no clusters; schema 1 had one start besides, whose facts were the
+last three alone.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from typing import Any
 
 from mininetes import __version__
 from mininetes.errors import BadInput, MininetesError
+from mininetes.experiments import clusters
 
-SCHEMA = 2
+SCHEMA = 3
 CONTEXT = "context.json"
 
 _TOOLS: Mapping[str, Sequence[str]] = {
@@ -193,13 +196,18 @@ def read(folder: Path) -> dict[str, Any]:
         schema = said["schema"]
         if type(schema) is not int or not 1 <= schema <= SCHEMA:
             raise BadInput(f"{path}: schema", schema, f"1 to {SCHEMA}: this result is from a newer Mininetes")
-        return _from_1(said) if schema == 1 else said
+        if schema == 1:
+            said = _from_1(said)
+        if schema < SCHEMA:
+            said = {**said, "schema": SCHEMA, "clusters": []}
+        clusters.check(said["clusters"])
+        return said
     except (ValueError, KeyError, TypeError, AttributeError) as wrong:
         raise BadInput(str(path), None, f"what a result ran on, as schema {SCHEMA}: {wrong!r}") from None
 
 
 def _from_1(said: dict[str, Any]) -> dict[str, Any]:
-    """A context of schema 1, in which every cell had one run, and nothing was resumed."""
+    """A context of schema 1, in which every cell had one run, and nothing was resumed, as one of schema 2."""
     load_then = {**said["load"], "highest": max(said["load"]["before"][0], said["load"]["after"][0])}
     start = {
         "started": said["started"],
@@ -214,7 +222,6 @@ def _from_1(said: dict[str, Any]) -> dict[str, Any]:
         cells *= len(values)
     return {
         **said,
-        "schema": SCHEMA,
         "experiment": {"title": said["experiment"]["name"], "repetitions": 1, "warm_up": 0, **said["experiment"]},
         "runs": {"planned": cells, "done": cells if said["complete"] else None, "failed": 0, "saturated": None},
         "starts": [start],
@@ -247,7 +254,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         was, is_now = _at(before, path), _at(now, path)
         if was is not None and is_now is not None and was != is_now:
             found.append(f"{title} ({json.dumps(was)}, now {json.dumps(is_now)})")
-    return found
+    return found + clusters.differences(before, now)
 
 
 def _at(context: Mapping[str, Any], path: str) -> Any:

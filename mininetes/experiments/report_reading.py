@@ -1,7 +1,7 @@
 """One result as a report tells it: rows gathered, figures and verdicts made from them anew, its clusters drawn.
 
-What the experiment's file does (titles, figures, verdicts, clusters) needs that file; where it cannot be found,
-what the run left beside the rows is taken, and a note says so.
+What the experiment's file does (titles, figures, verdicts) needs that file; where it cannot be found, what the run
+left beside the rows is taken, and a note says so.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from mininetes.experiments.definition import Experiment
 from mininetes.experiments.figure_style import as_svg
 from mininetes.experiments.gathering import Gathered, gather, key_of
 from mininetes.experiments.published import Judgement, read_verdicts
+from mininetes.experiments.report_topologies import topologies
 from mininetes.experiments.results import Row
-from mininetes.spec import describe
-from mininetes.testbed import drawing
-from mininetes.testbed.blueprint import draw
 
 MOST_TOPOLOGIES = 6
 MOST_TRUTH_ROWS = 2000
@@ -122,7 +120,8 @@ def read(folder: Path, *, saturated: bool = False) -> tuple[Told, list[Row]]:
     _draw_and_judge(told, rows)
     _add_matrices(told, rows)
     _add_truth(told, rows)
-    _add_topologies(told)
+    shown = topologies(facts, told.experiment, (runs[0].cell for runs in gathered.cells().values()), told.called)
+    told.topologies, told.notes = shown.drawings, told.notes + shown.notes
     return told, rows
 
 
@@ -215,24 +214,6 @@ def _add_truth(told: Told, rows: Iterable[Row]) -> None:
         if len(kept) < MOST_TRUTH_ROWS:
             kept.append({**row.measurement.labels, "holds": bool(row.measurement.value)})
     told.truth = [*wrong, *right][:MOST_TRUTH_ROWS]
-
-
-def _add_topologies(told: Told) -> None:
-    if told.experiment is None:
-        return
-    drawings: dict[str, list[str]] = {}
-    for runs in told.gathered.cells().values():
-        cell = runs[0].cell
-        try:
-            drawn = drawing.svg(draw(describe(told.experiment.cluster(dict(cell)))))
-        except Exception as failed:  # an experiment's file of today, and parameters of another time
-            told.notes.append(f"The cluster of {told.called(cell)} cannot be drawn: {failed}")
-            continue
-        drawings.setdefault(drawn, []).append(told.called(cell))
-    told.topologies = [
-        ("all cells" if len(drawings) == 1 else "; ".join(dict.fromkeys(names)), drawn)
-        for drawn, names in drawings.items()
-    ]
 
 
 def percentiles(values: array[float], wanted: Sequence[float]) -> list[float]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mininetes.errors import BadInput, MininetesError
-from mininetes.experiments import context, figures, judging, planning, results
+from mininetes.experiments import clusters, context, figures, judging, planning, results
 from mininetes.experiments.definition import Experiment, Size
 from mininetes.experiments.labs import Labs, LabsEnd
 from mininetes.experiments.planning import Prepared
@@ -87,6 +87,8 @@ def run(experiment: Experiment, options: Options, watcher: Watcher) -> Finished:
     facts = _facts(experiment, options, prepared)
     folder = open_folder(options.out, experiment.name, facts, resume=options.resume, retry_failed=options.retry_failed)
     try:
+        if folder.before is not None:
+            facts["clusters"] = clusters.extended(folder.before, facts)
         seen = _Start(experiment, options, folder, facts, start, prepared.runs)
         seen.write(complete=False)
         done = {run.key for run in folder.done}
@@ -146,7 +148,13 @@ def _facts(experiment: Experiment, options: Options, prepared: Prepared) -> dict
         "left_out": list(prepared.left_out),
     }
     hashes = {f"experiment/{experiment.part.path.name}": experiment.part.sha256, **prepared.hashes}
-    return {**context.quick(), "experiment": declared, "parts": dict(sorted(hashes.items())), "seed": options.seed}
+    return {
+        **context.quick(),
+        "experiment": declared,
+        "parts": dict(sorted(hashes.items())),
+        "seed": options.seed,
+        "clusters": clusters.of_labs(prepared.labs, prepared.specs, experiment.all_cells()),
+    }
 
 
 @dataclass

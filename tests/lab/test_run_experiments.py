@@ -74,6 +74,9 @@ def test_runs_come_in_the_seeds_order_with_what_they_ran_on_and_verdicts(tmp_pat
     assert "experiment/drawing_lots.py" in said["parts"]
     assert "fabric/static.py" in " ".join(said["parts"])
     assert said["tools"]["ip"]
+    (cluster,) = said["clusters"]
+    assert cluster["cells"] == [{}]
+    assert (cluster["spec"]["nodes"], cluster["spec"]["pods"]["perNode"]) == ({"workers": 0, "controlPlane": 1}, 1)
     judged = read_verdicts(tmp_path / "one")
     assert judged is not None
     assert [(each.holds, each.row) for each in judged.verdicts] == [("yes", "nothing: it draws lots")]
@@ -113,6 +116,34 @@ def test_a_run_that_fails_or_dies_is_a_row_and_the_others_go_on(tmp_path: Path) 
 def _line(text: str) -> int:
     lines = Path(LOTS).read_text().splitlines()
     return next(number for number, line in enumerate(lines, start=1) if text in line)
+
+
+def test_going_on_keeps_to_the_cluster_and_describes_it_where_an_older_result_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "moody.py", tmp_path / "out"
+    source = Path(LOTS).read_text()
+    file.write_text(source.replace('{"perNode": 1}', '{"perNode": int(os.environ["MOOD"])}'))
+    arguments = ("run", str(file), "--set", "kind=a,b", "--repetitions", "1", "--out", str(out))
+    monkeypatch.setenv("MOOD", "1")
+    done = mininetes(*arguments)
+    assert done.status == 0, done
+    first = context.read(out)
+
+    monkeypatch.setenv("MOOD", "2")
+    done = mininetes(*arguments, "--resume")
+    assert done.status == 2, done
+    assert "changed: the cluster (pods.perNode 1, now 2); choose another --out" in done.stderr
+    assert context.read(out) == first
+
+    monkeypatch.setenv("MOOD", "1")
+    older = {key: value for key, value in first.items() if key != "clusters"}
+    context.write(out, {**older, "schema": 2})
+    done = mininetes(*arguments, "--resume")
+    assert done.status == 0, done
+    again = context.read(out)
+    assert (again["schema"], len(again["starts"])) == (context.SCHEMA, 2)
+    assert again["clusters"] == first["clusters"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mininetes.errors import BadInput, MininetesError
-from mininetes.experiments import context, results
+from mininetes.experiments import clusters, context, results
 from mininetes.experiments.result_folder import open_folder
+from mininetes.spec import describe
 
 SCHEMA_1: dict[str, Any] = {
     "schema": 1,
@@ -38,10 +39,14 @@ NOW: dict[str, Any] = {
     "experiment": {"name": "mine", "parameters": {"n": [1, 2]}, "repetitions": 3},
     "parts": {"experiment/mine.py": "11", "fabric/static.py": "22"},
     "seed": 1,
+    "clusters": [
+        {"cells": [{"n": 1}], "spec": clusters.written(describe({"nodes": {"workers": 1}}))},
+        {"cells": [{"n": 2}], "spec": clusters.written(describe({"nodes": {"workers": 2}}))},
+    ],
 }
 BEFORE = {
     **copy.deepcopy(NOW),
-    "schema": 2,
+    "schema": 3,
     "runs": {"planned": 6, "done": 1, "failed": 0, "saturated": 0},
     "starts": [],
     "complete": False,
@@ -50,7 +55,7 @@ BEFORE = {
 
 def test_the_machine_is_told() -> None:
     said = context.machine()
-    assert said["schema"] == 2
+    assert said["schema"] == 3
     assert said["kernel"]["release"] == os.uname().release
     assert said["cpu"]["count"] >= 1
     assert said["memory_bytes"] > 1 << 20
@@ -67,7 +72,8 @@ def test_the_machine_is_told() -> None:
 def test_a_context_of_schema_1_is_read_as_the_newest(tmp_path: Path) -> None:
     (tmp_path / context.CONTEXT).write_text(json.dumps(SCHEMA_1))
     said = context.read(tmp_path)
-    assert said["schema"] == context.SCHEMA == 2
+    assert said["schema"] == context.SCHEMA == 3
+    assert said["clusters"] == []
     assert said["experiment"]["repetitions"] == 1
     assert said["experiment"]["title"] == "quickstart"
     assert (said["runs"]["planned"], said["runs"]["done"], said["complete"]) == (2, 2, True)
@@ -75,10 +81,28 @@ def test_a_context_of_schema_1_is_read_as_the_newest(tmp_path: Path) -> None:
     assert (start["duration_s"], start["commit"], start["load"]["highest"]) == (2.1, "abc", 0.7)
 
 
-@pytest.mark.parametrize("schema", [3, 0, "2", None])
+def test_a_context_of_schema_2_is_read_as_the_newest_that_tells_of_no_clusters(tmp_path: Path) -> None:
+    old = {key: value for key, value in BEFORE.items() if key != "clusters"}
+    (tmp_path / context.CONTEXT).write_text(json.dumps({**old, "schema": 2}))
+    assert context.read(tmp_path) == {**old, "schema": 3, "clusters": []}
+
+
+def test_a_context_of_schema_3_is_read_as_it_was_written(tmp_path: Path) -> None:
+    context.write(tmp_path, BEFORE)
+    assert context.read(tmp_path) == BEFORE
+
+
+@pytest.mark.parametrize("found", [None, {}, 3, ["x"], [{}], [{"cells": [{}]}], [{"cells": ["n"], "spec": {}}]])
+def test_clusters_that_are_none_are_refused_naming_the_file(tmp_path: Path, found: object) -> None:
+    (tmp_path / context.CONTEXT).write_text(json.dumps({**BEFORE, "clusters": found}))
+    with pytest.raises(BadInput, match=r"context\.json.*as schema 3"):
+        context.read(tmp_path)
+
+
+@pytest.mark.parametrize("schema", [4, 0, "2", None])
 def test_another_schema_is_refused_with_what_is_understood(tmp_path: Path, schema: object) -> None:
     (tmp_path / context.CONTEXT).write_text(json.dumps({**BEFORE, "schema": schema}))
-    with pytest.raises(BadInput, match=r"schema: .*1 to 2") as caught:
+    with pytest.raises(BadInput, match=r"schema: .*1 to 3") as caught:
         context.read(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
@@ -128,7 +152,9 @@ DIFFERENT = [
     ("cpu.count", 4, "the number of CPUs (2, now 4)"),
     ("parts/experiment/mine.py", "12", "experiment/mine.py (sha256 11, now 12)"),
     ("parts/fabric/static.py", None, "fabric/static.py (sha256 22, now none)"),
-]
+    ("clusters", [NOW["clusters"][0], {**NOW["clusters"][0], "cells": [{"n": 2}]}],
+     "the cluster of n=2 (nodes.workers 2, now 1)"),
+]  # fmt: skip
 
 
 def result(folder: Path) -> Path:
