@@ -93,6 +93,7 @@ class Building:
     def __init__(self, view: NodeView) -> None:
         self.view = view
         self.servers: dict[VirtualServer, tuple[str, ...]] = {}
+        self.places: dict[str, VirtualServer] = {}
         self.members: dict[str, dict[str, None]] = {name: {} for name in SETS}
         self.addresses: dict[str, None] = {}
         self.out_filter: list[str] = []
@@ -105,6 +106,9 @@ class Building:
         port, scheduler = traffic.port, self.view.scheduler
         flags = "mh-port" if scheduler == "mh" else ""  # kube-proxy's FlagSourceHash
         server = VirtualServer(port.protocol, address, number, scheduler, port.affinity_s, flags)
+        # of two services with one external address and port, the last one has it
+        self.servers.pop(self.places.setdefault(server.place, server), None)
+        self.places[server.place] = server
         self.servers[server] = tuple(str(each) for each in real_servers(traffic, local))
         if bound:
             self.addresses[address] = None

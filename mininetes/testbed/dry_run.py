@@ -22,7 +22,7 @@ from mininetes.testbed import dry_run_services, pods
 from mininetes.testbed.blueprint import Blueprint
 from mininetes.testbed.networks import Endpoint, ground_of
 from mininetes.testbed.networks_catalogue import Catalogue, declared
-from mininetes.testbed.networks_plan import member_state, node_state, plug_request
+from mininetes.testbed.networks_plan import link_settings, member_state, node_state, plug_request
 
 PREAMBLE = """\
 What 'mininetes up' does, as commands. To type them, be root in a sandbox that goes with its shell:
@@ -176,6 +176,13 @@ def _container_networks(blueprint: Blueprint, rehearsal: Rehearsal) -> None:
         rehearsal.apply(node, node_state(node, catalogue, ground), backend=spec.proxy.backend)
     for container in catalogue.containers.values():
         _container(container.title, catalogue, rehearsal)
+    for node in sorted(there & set(ground.nodes)):
+        settings = link_settings(node, catalogue)
+        rehearsal.section = f"links of {node}'s container networks"
+        for key, value in settings.sysctls.items():
+            rehearsal.run(node, sysctl(key, value))
+        for port in sorted(settings.hairpin):
+            rehearsal.run(node, f"bridge link set dev {port} hairpin on")
 
 
 def _container(title: str, catalogue: Catalogue, rehearsal: Rehearsal) -> None:

@@ -94,8 +94,8 @@ async def _list(testbed: Testbed, _: Json) -> Json:
     order = {node.name: number for number, node in enumerate(testbed.spec.nodes)}
     ranks = {name: number for number, name in enumerate(PREDEFINED)}
 
-    def rank(network: Network) -> tuple[int, int]:
-        return order.get(network.node, len(order)), ranks.get(network.name, len(ranks))
+    def rank(network: Network) -> tuple[int, int, bool]:
+        return order.get(network.node, len(order)), ranks.get(network.name, len(ranks)), not network.is_predefined
 
     return {"networks": [network_row(each, found) for each in sorted(found.networks, key=rank)]}
 

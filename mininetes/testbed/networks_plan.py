@@ -6,7 +6,8 @@
      ├─ vx-ID (UDP 4789) ── br-ID ── vethC ─────────── eth2   overlay: no address on the node
      └────────────────────────────────────────────────  eth3   macvlan, ipvlan: straight on the parent
 
-The chains of iptables are those that Docker 28 writes, but for DOCKER-USER.
+The chains of iptables are those that Docker 28 writes without its docker-proxy, but for DOCKER-USER: a published port
+answers at all of the node's addresses, also at 127.0.0.1 and to the container itself.
 """
 
 from __future__ import annotations
@@ -29,6 +30,32 @@ class Forwarding:
     bridge: str
     address: str
     publish: Publish
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """What a node's links get once they are there, as Docker does without docker-proxy.
+
+    ``localnet``: bridges over which packets from 127.0.0.1 may leave and be answered. ``hairpin``: ports of bridges
+    that send back what came in by them, as a container's packets to its own published port do.
+    """
+
+    localnet: frozenset[str] = frozenset()
+    hairpin: frozenset[str] = frozenset()
+
+    @property
+    def sysctls(self) -> dict[str, str]:
+        """Paths below /proc/sys/net; they go with their bridges."""
+        return {f"ipv4/conf/{bridge}/route_localnet": "1" for bridge in sorted(self.localnet)}
+
+
+def link_settings(node: str, catalogue: Catalogue) -> LinkSettings:
+    """What a node's bridges and their ports get, when all are there that the catalogue has."""
+    bridges = {each for each in catalogue.on(node) if each.driver == "bridge"}
+    return LinkSettings(
+        frozenset(each.bridge for each in bridges),
+        frozenset(each.port for each in catalogue.endpoints if each.node == node and each.network in bridges),
+    )
 
 
 def node_state(node: str, catalogue: Catalogue, ground: Ground) -> NetState:
@@ -98,7 +125,7 @@ def _chains(bridges: Sequence[Network], published: Sequence[Forwarding]) -> list
         for each in published
     ]
     nat = [
-        f"! -i {each.bridge} -p {each.publish.protocol} -m {each.publish.protocol} "
+        f"-p {each.publish.protocol} -m {each.publish.protocol} "
         f"--dport {each.publish.host_port} -j DNAT --to-destination {each.address}:{each.publish.port}"
         for each in published
     ]
@@ -107,8 +134,8 @@ def _chains(bridges: Sequence[Network], published: Sequence[Forwarding]) -> list
         forward += [] if each.icc else [f"-i {each.bridge} -o {each.bridge} -j DROP"]
         forward.append(f"-i {each.bridge} -j ACCEPT")
     local = "-m addrtype --dst-type LOCAL -j DOCKER"
-    masquerade = [("POSTROUTING", f"-s {each.subnet} ! -o {each.bridge} -j MASQUERADE") for each in bridges]
-    jumps = (("PREROUTING", local), ("OUTPUT", f"! -d 127.0.0.0/8 {local}"), *masquerade)
+    masquerade = [("POSTROUTING", rule) for rule in _masquerade(bridges, published)]
+    jumps = (("PREROUTING", local), ("OUTPUT", local), *masquerade)
     return [
         Chain("nat", "DOCKER", tuple(nat), jumps),
         Chain("filter", "DOCKER", (*ports, *(f"! -i {name} -o {name} -j DROP" for name in names))),
@@ -120,6 +147,18 @@ def _chains(bridges: Sequence[Network], published: Sequence[Forwarding]) -> list
         Chain("filter", "DOCKER-ISOLATION-STAGE-2", tuple(f"-o {name} -j DROP" for name in names)),
         Chain("filter", "DOCKER-FORWARD", tuple(forward), (("FORWARD", "-j DOCKER-FORWARD"),)),
     ]  # fmt: skip
+
+
+def _masquerade(bridges: Sequence[Network], published: Sequence[Forwarding]) -> list[str]:
+    """What gets another source: what leaves a bridge, what the node sends into one, a container's to itself."""
+    rules = [f"-s {each.subnet} ! -o {each.bridge} -j MASQUERADE" for each in bridges]
+    rules += [f"-o {each.bridge} -m addrtype --src-type LOCAL -j MASQUERADE" for each in bridges]
+    itself = [
+        f"-s {each.address}/32 -d {each.address}/32 -p {each.publish.protocol} -m {each.publish.protocol} "
+        f"--dport {each.publish.port} -j MASQUERADE"
+        for each in published
+    ]
+    return list(dict.fromkeys([*rules, *itself]))  # one port may be published twice
 
 
 def member_state(owner: str, endpoints: Iterable[Endpoint]) -> NetState:

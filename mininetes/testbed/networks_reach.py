@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mininetes.errors import BadInput
+from mininetes.probes.connections import ConnectOptions
 from mininetes.probes.matrix import Expectation, Verdict
 from mininetes.probes.outcomes import Outcome
 from mininetes.probes.reachability import SweepOptions
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from mininetes.testbed.testbed import Testbed  # which has the networks
 
 OWN, OTHER, HOST, OTHER_NODE, OUTSIDE = "own network", "other network", "host", "other node", "outside"
-DESTINATIONS = (OWN, OTHER, HOST, OTHER_NODE, OUTSIDE)
+LOOPBACK, OWN_PORT = "node's loopback", "own port"
+"""Of a port that a member publishes: the node asks at 127.0.0.1, and the member itself at the node's address."""
+DESTINATIONS = (OWN, OTHER, HOST, OTHER_NODE, OUTSIDE, LOOPBACK, OWN_PORT)
+_PORT, _FIRST_PORT = 8080, 61001
+"""At which guests answer, and where they publish: beyond the ports that kernels and node ports take from."""
 NOBODY = "0.0.0.0"  # noqa: S104 - the address of who has none, not one to listen at
 
 
@@ -40,12 +45,24 @@ _WAY_OUT = _yes("leaves by docker_gwbridge")
 _ON_LAN = {OWN: _yes("one wire"), HOST: _NOT_TO_PARENT, OTHER_NODE: _ON_WIRE, OUTSIDE: _ON_WIRE}
 _APART_FROM_LAN = {OWN: _yes("one wire"), HOST: _NOT_TO_PARENT, OTHER_NODE: _NO_ROUTER, OUTSIDE: _NO_ROUTER}
 _PRIVATE = {OWN: _no("mode private keeps its members apart")}
-_BRIDGE = {OWN: _yes("one bridge"), HOST: _yes("the node is the gateway"), OTHER_NODE: _AS_NODE, OUTSIDE: _AS_NODE}
+_BRIDGE = {
+    OWN: _yes("one bridge"),
+    HOST: _yes("the node is the gateway"),
+    OTHER_NODE: _AS_NODE,
+    OUTSIDE: _AS_NODE,
+    LOOPBACK: _yes("the bridge routes loopback addresses"),
+    OWN_PORT: _yes("its port of the bridge sends back"),
+}
+_ICC_FALSE = _no("icc=false drops what comes back to its bridge")
 _NODE = _yes("is the node")
 
 REACHES: Mapping[str, Mapping[str, Expectation]] = {
     "bridge": _BRIDGE,
-    "bridge, icc false": {**_BRIDGE, OWN: _no("icc=false keeps its members apart")},
+    "bridge, icc false": {
+        **_BRIDGE,
+        OWN: _no("icc=false keeps its members apart"),
+        OWN_PORT: _ICC_FALSE,
+    },
     "host": {HOST: _NODE, OTHER_NODE: _NODE, OUTSIDE: _NODE},
     "none": {HOST: _NOTHING, OTHER_NODE: _NOTHING, OUTSIDE: _NOTHING},
     "macvlan bridge": _ON_LAN,
@@ -60,9 +77,18 @@ REACHES: Mapping[str, Mapping[str, Expectation]] = {
         OTHER_NODE: _NO_ROUTER,
         OUTSIDE: _NO_ROUTER,
     },
-    "overlay": {OWN: _yes("VXLAN between the nodes"), HOST: _WAY_OUT, OTHER_NODE: _WAY_OUT, OUTSIDE: _WAY_OUT},
+    "overlay": {
+        OWN: _yes("VXLAN between the nodes"),
+        HOST: _WAY_OUT,
+        OTHER_NODE: _WAY_OUT,
+        OUTSIDE: _WAY_OUT,
+        LOOPBACK: _yes("docker_gwbridge routes loopback addresses"),
+        OWN_PORT: _ICC_FALSE,
+    },
 }
-"""By kind of network and destination; other networks are in `MEETS`. What is not there cannot be asked for."""
+"""By kind of network and destination; other networks are in `MEETS`. What is not there cannot be asked for: ports are
+published of members of bridges alone, docker_gwbridge among them.
+"""
 
 MEETS: Mapping[tuple[str, str], str] = {
     ("host", "bridge"): "the node is the gateway",
@@ -75,7 +101,10 @@ MEETS: Mapping[tuple[str, str], str] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One question of the table, and what was measured: does ``network``'s member on ``node`` reach ``target``?"""
+    """One question of the table, and what was measured: does ``network``'s member on ``node`` reach ``target``?
+
+    Of the destination `LOOPBACK` it is the node that asks, for a port of ``network``'s member.
+    """
 
     network: str
     kind: str
@@ -113,15 +142,20 @@ def expect(network: Network, destination: str, other: Network | None = None) -> 
     return _yes(reason) if reason is not None else _no("networks are kept apart")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Question:
     network: Network
     destination: str
     flow: Flow
     expected: Expectation
+    answers: str = ""
+    """Who alone is to answer at a port."""
 
     def answered(self, outcome: Outcome) -> Row:
-        target = self.flow.target
+        target, detail = self.flow.target, "" if outcome.reached else str(outcome)
+        reached = outcome.reached
+        if self.answers and reached and (outcome.answer is None or outcome.answer.pod != self.answers):
+            reached, detail = False, f"{outcome.answer.pod if outcome.answer else 'another'} answered"
         return Row(
             self.network.name,
             self.network.kind,
@@ -131,8 +165,8 @@ class _Question:
             target.address,
             self.expected.reached,
             self.expected.reason,
-            outcome.reached,
-            "" if outcome.reached else str(outcome),
+            reached,
+            detail,
         )
 
 
@@ -142,12 +176,21 @@ async def measure(testbed: Testbed, names: Sequence[str] = (), options: SweepOpt
     Two guests join each network for as long as it takes, and what was made for them goes with them.
     """
     networks = testbed.container_networks()
-    wanted = _wanted(_asked(await networks.complete(), networks.catalogue, names))
+    wanted = guests_of(_asked(await networks.complete(), networks.catalogue, names), networks.catalogue)
+    options = options or SweepOptions()
+    patience = ConnectOptions(timeout_s=min(60.0, options.attempts * options.timeout_s))
     async with networks.guests(wanted) as found:
-        guests = [Guest(end.network, end.node, netns, str(end.address or NOBODY)) for end, netns in found]
+        guests = [
+            Guest(end.network, end.node, netns, str(end.address or NOBODY), end.owner, spec.publish)
+            for spec, (end, netns) in zip(wanted, found, strict=True)
+        ]
         questions = _questions(testbed, guests, names)
-        outcomes = await testbed.prober.sweep([each.flow for each in questions], options)
-    return [question.answered(outcome) for question, outcome in zip(questions, outcomes, strict=True)]
+        packets = [each for each in questions if not each.answers]
+        ports = [each for each in questions if each.answers]
+        heard = await testbed.prober.sweep([each.flow for each in packets], options)
+        heard += await testbed.prober.connect([each.flow for each in ports], patience)
+    rows = {each: each.answered(outcome) for each, outcome in zip([*packets, *ports], heard, strict=True)}
+    return [rows[each] for each in questions]
 
 
 def _asked(all_networks: Catalogue, made: Catalogue, names: Sequence[str]) -> list[Network]:
@@ -162,15 +205,22 @@ def _asked(all_networks: Catalogue, made: Catalogue, names: Sequence[str]) -> li
     return [each for each in found if not each.is_predefined or each.node in nodes]
 
 
-def _wanted(networks: Iterable[Network]) -> list[ContainerSpec]:
-    """The guests: two on a network, of an overlay one more on each other node; one on none, and no one on host."""
+def guests_of(networks: Iterable[Network], made: Catalogue) -> list[ContainerSpec]:
+    """The guests: two on a network, of an overlay one more on each other node; one on none, and no one on host.
+
+    The first of those of which ports can be published has one of its node that no container has.
+    """
+    taken = {each.host_port for container in made.containers.values() for each in container.publish}
+    free = (port for port in range(_FIRST_PORT, 65536) if port not in taken)
     wanted: list[ContainerSpec] = []
     for network in networks:
         if network.driver == "host":
             continue
+        publish = (f"{next(free)}:{_PORT}",) if OWN_PORT in REACHES[network.kind] else ()
         for node in network.nodes[:1] if network.driver == "null" else (network.nodes[0], *network.nodes):
             name = f"probe-{len(wanted) + 1}"
-            wanted.append(ContainerSpec(name=name, node=node, networks=(network.name,)))
+            wanted.append(ContainerSpec(name=name, node=node, networks=(network.name,), port=_PORT, publish=publish))
+            publish = ()
     return wanted
 
 
@@ -182,6 +232,8 @@ class Guest:
     node: str
     netns: str
     address: str
+    owner: str = ""
+    publish: tuple[str, ...] = ()
 
     @property
     def vantage(self) -> Vantage:
@@ -219,7 +271,22 @@ def _questions(testbed: Testbed, guests: Sequence[Guest], names: Sequence[str]) 
             _Question(network, destination, Flow(source.vantage, target), expected)
             for destination, target, expected in ends
         ]
+        questions += _port_questions(source, nodes[source.node])
     return questions
+
+
+def _port_questions(guest: Guest, node: Vantage) -> list[_Question]:
+    """Does what a guest publishes answer at its node's loopback, and to itself?"""
+    found = []
+    for host_port in (int(text.partition(":")[0]) for text in guest.publish):
+        title = f"port {host_port} of {guest.node}"
+        for destination, source, address in (
+            (LOOPBACK, node, "127.0.0.1"),
+            (OWN_PORT, guest.vantage, node.address),
+        ):
+            flow = Flow(source, Target(title, "node", guest.node, address), "tcp", host_port)
+            found.append(_Question(guest.network, destination, flow, expect(guest.network, destination), guest.owner))
+    return found
 
 
 async def rows_of(testbed: Testbed, request: Mapping[str, Any]) -> list[dict[str, Any]]:

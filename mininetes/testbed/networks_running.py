@@ -25,11 +25,12 @@ from mininetes.kernel.packet_rules import Iptables
 from mininetes.kernel.processes import Namespaces
 from mininetes.lab.filesystem import netns_path
 from mininetes.spec_sections import ContainerNetworkSpec, ContainerSpec
+from mininetes.testbed import networks_ports
 from mininetes.testbed.blueprint import Blueprint
 from mininetes.testbed.networks import GATEWAY_BRIDGE, NEEDED, Endpoint, Ground, Network, ground_of
 from mininetes.testbed.networks_catalogue import Catalogue, Container, declared
 from mininetes.testbed.networks_choice import Place
-from mininetes.testbed.networks_plan import member_state, node_state, plug_request
+from mininetes.testbed.networks_plan import LinkSettings, link_settings, member_state, node_state, plug_request
 from mininetes.testbed.responder_ports import ResponderPorts
 
 log = logging.getLogger("mininetes")
@@ -58,6 +59,8 @@ class Networks:
         self.catalogue = Catalogue()
         self._nodes: dict[str, NetState] = {}
         """By node: what it was given last."""
+        self._links: dict[str, LinkSettings] = {}
+        """By node: what its links were given last."""
         self._members: dict[str, tuple[str, NetState, tuple[Endpoint, ...]]] = {}
         """By owner: its namespace, what that was given last, and for which memberships."""
 
@@ -153,10 +156,11 @@ class Networks:
                 if each.nodes != (node,)
             ]
         self._nodes.pop(node, None)
+        self._links.pop(node, None)
 
     @contextlib.asynccontextmanager
     async def guests(self, wanted: Sequence[ContainerSpec]) -> AsyncIterator[list[tuple[Endpoint, str]]]:
-        """Containers in which nothing answers but the kernel, each with its first membership and its namespace.
+        """Containers, each with its first membership and its namespace; those that publish a port answer there.
 
         At the block's end they go, with the predefined networks that were made for them. Raises as `run`.
         """
@@ -171,9 +175,14 @@ class Networks:
                 first = catalogue.endpoints_of(container.title)[0]
                 found.append((first, self._netns(container, catalogue)))
                 names.append(name)
+        publishing = [guest for name in names if (guest := self.catalogue.containers[name]).publish]
         try:
+            for guest in publishing:
+                await self._serve(guest)
             yield found
         finally:
+            for guest in publishing:
+                await self._ports.stop(guest.title)
             async with self._change() as (catalogue, _):
                 for name in names:
                     catalogue.leave(f"container/{name}")
@@ -249,15 +258,24 @@ class Networks:
                 if each not in wanted.endpoints:
                     self._unplug(each)
         nodes = {*self._nodes, *(node for network in wanted.networks for node in network.nodes)}
-        self._apply_nodes(sorted(nodes & set(ground.nodes)), wanted, ground)
+        changed = self._apply_nodes(sorted(nodes & set(ground.nodes)), wanted, ground)
         for owner, netns in owners.items():
             self._bring_member(owner, netns, tuple(wanted.endpoints_of(owner)))
+        for node, settings in changed.items():
+            for change in networks_ports.apply(self._net.netns(node), settings):
+                log.info("%s: %s", node, change)
+            self._links[node] = settings
 
-    def _apply_nodes(self, nodes: Sequence[str], wanted: Catalogue, ground: Ground) -> None:
+    def _apply_nodes(self, nodes: Sequence[str], wanted: Catalogue, ground: Ground) -> dict[str, LinkSettings]:
+        """Bring the nodes that get anything else than they had, drift included; what their links are to get then."""
+        changed = {}
         for node in nodes:
             before, after = self._nodes.get(node, NetState()), node_state(node, wanted, ground)
-            if before == after or not self._is_alive(node):
+            settings = link_settings(node, wanted)
+            if (before, self._links.get(node, LinkSettings())) == (after, settings) or not self._is_alive(node):
                 continue
+            self._links.pop(node, None)  # until it is done, they may have either
+            changed[node] = settings
             place = self._net.holders[node]
             iptables = Iptables(Namespaces(of_pid=place), self._cluster.blueprint.spec.proxy.backend)
             # until it is done, both may be there: what is asked for next takes either away
@@ -265,6 +283,7 @@ class Networks:
             for change in applier.apply(self._net.netns(node), after, before, iptables=iptables):
                 log.info("%s: %s", node, change)
             self._nodes[node] = after
+        return changed
 
     def _bring_member(self, owner: str, netns: str, endpoints: tuple[Endpoint, ...]) -> None:
         known = self._members.get(owner)

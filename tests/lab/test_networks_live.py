@@ -95,7 +95,8 @@ def kernel_state(lab: RunningLab, node: str) -> dict[str, str]:
     return {
         "links": str(sorted(links)),
         "addresses": "".join(sorted(re.findall(r"inet \S+.*", lab.exec(node, "ip", "address")))),
-        "routes": lab.exec(node, "ip", "route"),
+        # when a bridge without ports becomes "linkdown" is up to the kernel
+        "routes": lab.exec(node, "ip", "route").replace(" linkdown", ""),
         "neighbours": lab.exec(node, "ip", "neigh", "show", "nud", "permanent"),
         "rules": re.sub(r"\[\d+:\d+\]|#.*", "", lab.exec(node, "iptables-save")),
         "namespaces": lab.exec(node, "ip", "netns"),
@@ -132,6 +133,10 @@ def test_the_table_of_whom_each_kind_reaches_holds_on_packets(lab: RunningLab) -
         ("overlay", "outside", True),
         ("none", "outside", False),
         ("host", "other network", True),
+        *((kind, "node's loopback", True) for kind in ("bridge", "bridge, icc false", "overlay")),
+        ("bridge", "own port", True),
+        ("bridge, icc false", "own port", False),
+        ("overlay", "own port", False),
     } <= met
     targets = {row["target"] for row in rows if (row["network"], row["destination"]) == ("wide", "own network")}
     assert targets == {"wide on node1", "wide on node2", "wide on node3"}
@@ -210,6 +215,90 @@ def test_a_published_port_answers_at_the_node(place: str, lab: RunningLab) -> No
     if place != "node1":
         assert said["client"].split(":")[0] == lab.address(place)
     assert ask(lab, place, f"http://{lab.address('node1')}:8082") == {}
+
+
+def asked_inside(lab: RunningLab, target: str, url: str) -> dict[str, Any]:
+    """What answers a container, or nothing."""
+    done = inside(lab, target, "curl", "-s", "-m", "2", url)
+    return dict(json.loads(done.stdout)) if done.status == 0 else {}
+
+
+def test_a_published_port_answers_at_its_nodes_loopback_and_that_of_no_other(lab: RunningLab) -> None:
+    said = ask(lab, "node1", "http://127.0.0.1:8081")
+    assert said["pod"] == "container/web"
+    gateway = json.loads(ok(lab, "net", "inspect", "front"))[0]["IPAM"]["Config"][0]["Gateway"]
+    assert said["client"].split(":")[0] == gateway
+    assert ask(lab, "node2", "http://127.0.0.1:8081") == {}
+    assert ask(lab, "node1", "http://127.0.0.1:8082") == {}
+
+
+def test_a_container_reaches_its_own_published_port_and_its_neighbours_do_as_themselves(
+    lab: RunningLab, address: dict[str, str]
+) -> None:
+    url = f"http://{lab.address('node1')}:8081"
+    front = json.loads(ok(lab, "net", "inspect", "front"))[0]
+    own = asked_inside(lab, "container/web", url)
+    assert (own["pod"], own["client"].split(":")[0]) == ("container/web", front["IPAM"]["Config"][0]["Gateway"])
+    near = asked_inside(lab, "container/api", url)
+    assert (near["pod"], near["client"].split(":")[0]) == ("container/web", address["api"])
+    assert asked_inside(lab, "container/db", url) == {}, "networks are kept apart at published ports too"
+
+
+def hairpins(lab: RunningLab, node: str, bridge: str) -> dict[str, bool]:
+    """The ports of a bridge, and whether each sends back."""
+    links = json.loads(lab.exec(node, "ip", "-j", "-d", "link", "show", "master", bridge))
+    return {each["ifname"]: each["linkinfo"]["info_slave_data"]["hairpin"] for each in links}
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[RunningLab]:
+    """A node without kube-proxy, which routes loopback addresses on all links; as on node1 above, web is on front."""
+    with running("--nodes", "1", "--pods", "0", "--set", "controlPlane.store=none") as lab:
+        ok(lab, "net", "create", "front")
+        ok(lab, "container", "run", "web", "--network", "front", "--port", "80", "-p", "8081:80")
+        yield lab
+
+
+@pytest.mark.parametrize("bent", ["hairpin", "route_localnet", "OUTPUT", "POSTROUTING"])
+def test_what_leads_to_a_published_port_is_repaired_with_the_nodes_next_change(bent: str, bare: RunningLab) -> None:
+    bridge = json.loads(ok(bare, "net", "inspect", "front"))[0]["Bridge"]
+    before = kernel_state(bare, "node1")
+    bends: dict[str, list[tuple[str, ...]]] = {
+        "hairpin": [("ip", "link", "set", port, "type", "bridge_slave", "hairpin", "off")
+                    for port in hairpins(bare, "node1", bridge)],
+        "route_localnet": [("sh", "-c", f"echo 0 >/proc/sys/net/ipv4/conf/{bridge}/route_localnet")],
+        "OUTPUT": [("iptables", "-t", "nat", "-D", "OUTPUT", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DOCKER")],
+        "POSTROUTING": [("sh", "-c", "iptables -t nat -S POSTROUTING | sed -n '/ -s .* -d .* --dport 80 /s/-A/-D/p' |"
+                                     " xargs iptables -t nat")],
+    }  # fmt: skip
+    for each in bends[bent]:
+        bare.exec("node1", *each)
+    urls = {"node1": "http://127.0.0.1:8081", "container/web": f"http://{bare.address('node1')}:8081"}
+
+    def answers() -> dict[str, bool]:
+        return {place: asked_inside(bare, place, url) != {} for place, url in urls.items()}
+
+    loopback_is_cut = bent in ("route_localnet", "OUTPUT")
+    assert answers() == {"node1": not loopback_is_cut, "container/web": loopback_is_cut}
+    ok(bare, "container", "run", "passer-by", "--network", "front")
+    try:
+        assert answers() == dict.fromkeys(urls, True)
+        assert set(hairpins(bare, "node1", bridge).values()) == {True}
+    finally:
+        ok(bare, "container", "rm", "passer-by")
+    after = kernel_state(bare, "node1")
+    assert {key: sorted(text.splitlines()) for key, text in after.items()} == {
+        key: sorted(text.splitlines()) for key, text in before.items()
+    }
+
+
+def test_a_container_that_goes_takes_its_published_port_along(lab: RunningLab) -> None:
+    before = kernel_state(lab, "node1")
+    ok(lab, "container", "run", "shop", "--node", "node1", "--network", "back", "--port", "80", "-p", "8090:80")
+    assert ask(lab, "node1", "http://127.0.0.1:8090")["pod"] == "container/shop"
+    ok(lab, "container", "rm", "shop")
+    assert ask(lab, "node1", "http://127.0.0.1:8090") == {}
+    wait_until(lambda: kernel_state(lab, "node1") == before, "node1 as it was before")
 
 
 def test_a_route_from_elsewhere_leads_to_no_port_that_is_not_published(
@@ -394,7 +483,15 @@ def test_the_list_has_the_predefined_networks_of_each_node(lab: RunningLab) -> N
     assert [(row["name"], row["driver"]) for row in rows if row["nodes"] == ["node3"]][:3] == [
         ("bridge", "bridge"), ("host", "host"), ("none", "null")
     ]  # fmt: skip
+    assert [row["name"] for row in rows if row["nodes"] == ["node1"]][:4] == [
+        "bridge",
+        "host",
+        "none",
+        "docker_gwbridge",
+    ]
+    assert [row["driver"] for row in rows if row["name"] == "docker_gwbridge"] == ["bridge"] * 3
     text = ok(lab, "net", "ls", "--node", "node1")
+    assert re.search(r"^docker_gwbridge +bridge +local +node1 +172\.\d+\.0\.0/16", text, re.MULTILINE)
     assert re.search(r"^NETWORK +DRIVER +SCOPE +NODE +SUBNET", text)
     assert re.search(r"^wide +overlay +cluster +node1,node2,node3 +10\.0\.1\.0/24", text, re.MULTILINE)
     assert "node2   " not in text

@@ -14,11 +14,23 @@ from mininetes.kernel.packet_rules import restore_text
 from mininetes.spec import describe
 from mininetes.spec_sections import ContainerNetworkSpec, ContainerSpec
 from mininetes.testbed.blueprint import draw
-from mininetes.testbed.networks import DRIVERS, MODES, Endpoint, Ground, Network, ground_of
+from mininetes.testbed.networks import DRIVERS, GATEWAY_BRIDGE, MODES, Endpoint, Ground, Network, ground_of
 from mininetes.testbed.networks_catalogue import Catalogue, declared, parsed
 from mininetes.testbed.networks_choice import Place
-from mininetes.testbed.networks_plan import member_state, node_state
-from mininetes.testbed.networks_reach import DESTINATIONS, HOST, MEETS, OTHER, OWN, REACHES, Row
+from mininetes.testbed.networks_plan import LinkSettings, link_settings, member_state, node_state
+from mininetes.testbed.networks_ports import hairpin
+from mininetes.testbed.networks_reach import (
+    DESTINATIONS,
+    HOST,
+    LOOPBACK,
+    MEETS,
+    OTHER,
+    OWN,
+    OWN_PORT,
+    REACHES,
+    Row,
+    guests_of,
+)
 
 LINE = Place()
 GROUND = ground_of(draw(describe({})))
@@ -294,8 +306,8 @@ def test_a_node_gets_the_bridges_and_rules_that_docker_makes() -> None:
         ("docker0", IPv4Interface("172.17.0.1/16")), (front.bridge, IPv4Interface("172.18.0.1/16"))
     }  # fmt: skip
     assert rules_of(state, "nat", "DOCKER") == (
-        "! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80",
-        "! -i docker0 -p udp -m udp --dport 53 -j DNAT --to-destination 172.17.0.2:53",
+        "-p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80",
+        "-p udp -m udp --dport 53 -j DNAT --to-destination 172.17.0.2:53",
     )
     assert rules_of(state, "filter", "DOCKER") == (
         "-d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT",
@@ -314,6 +326,44 @@ def test_a_node_gets_the_bridges_and_rules_that_docker_makes() -> None:
     (nat,) = [each for each in state.chains if each.table == "nat"]
     assert ("POSTROUTING", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE") in nat.jumps
     assert node_state("node2", catalogue, GROUND) == NetState()
+
+
+def jumps_of(catalogue: Catalogue) -> tuple[tuple[str, str], ...]:
+    (nat,) = [each for each in node_state("node1", catalogue, GROUND).chains if each.table == "nat"]
+    return nat.jumps
+
+
+def test_a_published_port_is_for_the_nodes_loopback_and_for_the_container_itself_too() -> None:
+    catalogue = Catalogue()
+    made(catalogue, "front")
+    before = jumps_of(catalogue)
+    assert ("OUTPUT", "-m addrtype --dst-type LOCAL -j DOCKER") in before
+    container(catalogue, "web", "node1", "bridge", publish=("8080:80", "8081:80", "53:53/udp"))
+    bridge = catalogue.find("bridge", None, LINE)
+    from_node = ("POSTROUTING", "-o docker0 -m addrtype --src-type LOCAL -j MASQUERADE")
+    itself = [
+        ("POSTROUTING", f"-s 172.17.0.2/32 -d 172.17.0.2/32 -p {name} -m {name} --dport {port} -j MASQUERADE")
+        for name, port in (("tcp", 80), ("udp", 53))
+    ]
+    assert [each for each in jumps_of(catalogue) if each not in before] == [
+        ("POSTROUTING", f"-s {bridge.subnet} ! -o docker0 -j MASQUERADE"), from_node, *itself
+    ]  # fmt: skip
+    catalogue.leave("container/web")
+    assert not set(itself) & set(jumps_of(catalogue))
+
+
+def test_bridges_route_loopback_addresses_and_their_ports_send_back() -> None:
+    catalogue = Catalogue()
+    front = made(catalogue, "front")
+    made(catalogue, "lan", driver="macvlan")
+    made(catalogue, "wide", None, driver="overlay")
+    ends = container(catalogue, "web", "node1", "front", "lan", "wide")
+    far = container(catalogue, "far", "node2", "wide")
+    found = link_settings("node1", catalogue)
+    assert found == LinkSettings(frozenset([front.bridge]), frozenset([ends[0].port]))
+    assert found.sysctls == {f"ipv4/conf/{front.bridge}/route_localnet": "1"}
+    assert link_settings("node2", catalogue) == LinkSettings(frozenset([GATEWAY_BRIDGE]), frozenset([far[1].port]))
+    assert link_settings("node3", catalogue) == LinkSettings()
 
 
 def test_icc_off_drops_between_members_before_anything_is_accepted() -> None:
@@ -404,8 +454,25 @@ def test_the_table_has_every_kind_and_only_those() -> None:
 def test_every_kind_says_all_that_can_be_asked() -> None:
     for kind, row in REACHES.items():
         missing = set(DESTINATIONS) - {OTHER} - set(row)
-        assert missing == ({OWN} if kind in ("host", "none") else set()), kind
+        publishes = kind.startswith("bridge") or kind == "overlay"
+        unasked = {OWN} if kind in ("host", "none") else set()
+        assert missing == (unasked if publishes else unasked | {LOOPBACK, OWN_PORT}), kind
         assert all(each.reason for each in row.values())
+
+
+def test_guests_publish_ports_that_no_container_has() -> None:
+    catalogue = Catalogue()
+    networks = [made(catalogue, "front"), made(catalogue, "lan", driver="macvlan"), made(catalogue, "back", "node2")]
+    container(catalogue, "web", "node1", "front", publish=("61001:80",))
+    guests = guests_of(networks, catalogue)
+    assert [(each.networks[0], each.publish) for each in guests] == [
+        ("front", ("61002:8080",)), ("front", ()), ("lan", ()), ("lan", ()), ("back", ("61003:8080",)), ("back", ())
+    ]  # fmt: skip
+
+
+def test_the_message_that_has_a_port_send_back_is_that_of_bridge_link_set() -> None:
+    body = hairpin(7, "veth0").body
+    assert body.hex(" ", 4) == "07000000 07000000 00000000 00000000 0c000c80 05000400 01000000"
 
 
 def test_a_row_goes_through_json_and_says_what_does_not_hold() -> None:

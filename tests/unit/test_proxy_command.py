@@ -219,3 +219,47 @@ def test_slices_that_kube_proxy_does_not_watch_are_left_out(label: str, tmp_path
     text = run("--node", "node1", "-f", changed("endpointslices", {"metadata.labels": labels}, tmp_path))
     assert "--to-destination" not in text
     assert "has no endpoints" in text
+
+
+# --- objects as people write them -------------------------------------------------------------------------------------
+
+WRITTEN = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.7.7, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.244.1.5]}]
+ports: [{port: 8080}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node1}
+status: {addresses: [{type: InternalIP, address: 192.168.1.11}]}
+"""
+
+
+def test_what_the_api_server_fills_in_is_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "objects.yaml"
+    path.write_text(WRITTEN)
+    assert "--to-destination 10.244.1.5:8080" in run("--node", "node1", "-f", str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("clusterIP: 10.96.7.7, ", "", "service default/web: spec.clusterIP"),
+        ("ports: [{port: 80,", "type: NodePort, ports: [{port: 80,", "service default/web: spec.ports[0].nodePort"),
+    ],
+)
+def test_what_the_api_server_would_choose_is_asked_for(tmp_path: Path, old: str, new: str, field: str) -> None:
+    path = tmp_path / "objects.yaml"
+    path.write_text(WRITTEN.replace(old, new, 1))
+    with pytest.raises(BadInput) as wrong:
+        run("--node", "node1", "-f", str(path))
+    assert str(wrong.value).startswith(field)
+    assert "API server chooses" in str(wrong.value)

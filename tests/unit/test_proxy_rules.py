@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mininetes.agents.kubeproxy.compiling import compiler
 from mininetes.agents.kubeproxy.configuration import MODES
 from mininetes.agents.kubeproxy.ipvs_state import set_lines
 from mininetes.agents.kubeproxy.rulesets import IptablesRuleset, IpvsRuleset, NftablesRuleset, UserspaceRuleset
+from mininetes.agents.kubeproxy.view_builder import garbage_later
 
 PARTS = Path(__file__).parents[2] / "proxy_rules"
 HERE = {"addresses": ["10.244.1.5"], "nodeName": "node1"}
@@ -341,3 +343,21 @@ def test_userspace_uses_the_ports_that_were_opened() -> None:
     ruleset = compiler("userspace")(seen)
     assert isinstance(ruleset, UserspaceRuleset)
     assert ruleset.listeners[0].proxy_port == 41234
+
+
+def test_ipvs_has_one_virtual_server_where_two_services_have_one_external_address() -> None:
+    sticky = service("other", externalIPs=["198.18.0.1"], clusterIP="10.96.0.99", sessionAffinity="ClientIP")
+    plain = service(externalIPs=["198.18.0.1"])
+    text = ipvs(plain, sticky, endpoint_slice(HERE), endpoint_slice(HERE, name="other")).ipvsadm_text()
+    assert text.count("-A -t 198.18.0.1:80 ") == 1
+
+
+def test_garbage_collection_goes_on_whoever_ends_first() -> None:
+    first, second = (garbage_later() for _ in range(2))
+    assert gc.isenabled()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()

@@ -13,6 +13,7 @@ import yaml
 
 from mininetes.agents.kubeproxy.services import key_of
 from mininetes.apiserver import validation
+from mininetes.apiserver.defaults import set_defaults
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.resources import by_kind
 from mininetes.errors import BadInput
@@ -61,8 +62,7 @@ def read_objects(path: Path) -> Objects:
             if title in seen:
                 raise BadInput(title, None, "OBJECTS has it twice")
             seen.add(title)
-            _validate(obj, _KINDS[name], title)
-            getattr(found, name).append(obj)
+            getattr(found, name).append(_taken(obj, _KINDS[name], title))
     return found
 
 
@@ -95,8 +95,11 @@ def _objects(document: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     yield _BY_KIND[document["kind"]], _checked(document, path)
 
 
-def _validate(obj: Mapping[str, Any], kind: str, title: str) -> None:
-    """See that the API server would take an object; fields that it does not know are passed over."""
+def _taken(obj: Mapping[str, Any], kind: str, title: str) -> dict[str, Any]:
+    """The object as the API server would take it, with its defaults; fields that it does not know are passed over.
+
+    Addresses and node ports, which it would choose, must be there.
+    """
     version = obj.get("apiVersion") or _VERSIONS[kind]
     whole = {"apiVersion": version, "kind": kind, **copy.deepcopy(dict(obj))}
     try:
@@ -110,6 +113,17 @@ def _validate(obj: Mapping[str, Any], kind: str, title: str) -> None:
         for cause in causes[:1]:
             raise BadInput(f"{title}: {cause['field']}", None, cause["message"]) from None
         raise BadInput(title, None, refused.message.rpartition(f"as a {kind}: ")[2]) from None
+    set_defaults(by_kind(str(version), kind), whole)
+    if kind == "Service":
+        spec = whole["spec"]
+        if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
+            right = 'an address, which in a cluster the API server chooses, or "None"'
+            raise BadInput(f"{title}: spec.clusterIP", None, right)
+        for index, port in enumerate(spec.get("ports") or ()):
+            if spec["type"] == "NodePort" and not port.get("nodePort"):
+                right = "a port from 30000 to 32767, which in a cluster the API server chooses"
+                raise BadInput(f"{title}: spec.ports[{index}].nodePort", None, right)
+    return whole
 
 
 def _checked(obj: Any, path: Path) -> dict[str, Any]:

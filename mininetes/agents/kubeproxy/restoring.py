@@ -15,6 +15,7 @@ Backend = Literal["nft", "legacy"]
 _LINE = re.compile(r"(?:line:? |<stdin>:|/dev/stdin:|standard input:)(\d+)", re.IGNORECASE)
 _TIMEOUT_S = 600.0
 """iptables-nft takes a minute and a half for 10,000 services on a machine that does nothing else."""
+_MOST_SAID = 500
 
 
 class RestoreFailed(MininetesError):
@@ -60,4 +61,5 @@ class NodeTools:
         number = int(found[1]) if found else 0
         lines = text.splitlines()
         at_fault = lines[number - 1] if 0 < number <= len(lines) else ""
-        raise RestoreFailed(argv[0], said.splitlines()[0], number if at_fault else 0, at_fault)
+        # iptables-nft says its name in the first line, and the reason in the next
+        raise RestoreFailed(argv[0], " ".join(said.split())[:_MOST_SAID], number if at_fault else 0, at_fault)

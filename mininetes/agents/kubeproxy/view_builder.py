@@ -31,6 +31,9 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 _LOOPBACK = "127.0.0.1"
 _EVERYTHING = "0.0.0.0/0"
 _MANY = 1000
+_pausing = threading.Lock()
+_paused: list[bool] = []
+"""For each thread that has the collection paused now: whether it was enabled."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +128,20 @@ class Catalogue:
 
 
 @contextlib.contextmanager
-def _garbage_later() -> Iterator[None]:
+def garbage_later() -> Iterator[None]:
     """No garbage collection meanwhile: what is made stays, and looking through it takes half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
+    with _pausing:
+        _paused.append(gc.isenabled())
+        gc.disable()
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        with _pausing:
+            enabled = _paused.pop()
+            if _paused:  # others, in threads of their own; the last one enables it again
+                _paused[0] = _paused[0] or enabled
+            elif enabled:
+                gc.enable()
 
 
 class ViewBuilder:
@@ -207,7 +215,7 @@ class ViewBuilder:
             stale, self._stale = self._stale, set()
             node = self.node
         changes: dict[str, Change] = {}
-        with _garbage_later() if len(stale) >= _MANY else contextlib.nullcontext():
+        with garbage_later() if len(stale) >= _MANY else contextlib.nullcontext():
             for key in sorted(stale):
                 before, after = self._traffic.get(key), self._now(key, node)
                 self._traffic.put(key, after)
