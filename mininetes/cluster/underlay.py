@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,10 +147,16 @@ class Underlay:
 
     def at(self, address: IPv4Address) -> UnderlayHost | None:
         """The host that has this address."""
+        return self._by_address.get(address)
+
+    @functools.cached_property
+    def _by_address(self) -> dict[IPv4Address, UnderlayHost]:
+        found: dict[IPv4Address, UnderlayHost] = {}
         for host in self.hosts.values():
-            if any(each.address is not None and each.address.ip == address for each in host.interfaces):
-                return host
-        return None
+            for each in host.interfaces:
+                if each.address is not None:
+                    found.setdefault(each.address.ip, host)
+        return found
 
     @property
     def mtu(self) -> int:

@@ -191,3 +191,58 @@ def test_a_command_in_the_environment_is_an_ordinary_call(node: Node) -> None:
     node.sandbox.netns("web")
     assert address(node.ok("ADD", "web", MININETES_SERVE="1")) == "10.244.1.2/24"
     node.ok("DEL", "web", MININETES_SERVE="1")
+
+
+# --- what a process that stays must not take for granted --------------------------------------------------------------
+
+
+def test_a_second_gateway_within_a_second_is_looked_after_too(node: Node) -> None:
+    two = merged(
+        BRIDGE, {"ipam.ranges": [[{"subnet": "10.9.1.0/30"}, {"subnet": "10.9.2.0/24"}]], "forceAddress": True}
+    )
+    node.sandbox.netns("a", "b")
+    with Staying(node.sandbox) as staying:
+        assert address(staying.ok("a", two)) == "10.9.1.2/30"
+        assert address(staying.ok("b", two)) == "10.9.2.2/24"
+    assert "10.9.2.1/24" in node.sandbox.sh("ip -4 addr show dev cni0")
+    node.sandbox.sh("ip netns exec b ping -c 1 -W 2 10.9.2.1")
+
+
+def test_a_bridge_that_went_within_a_second_is_made_anew(node: Node) -> None:
+    node.sandbox.netns("a", "b")
+    with Staying(node.sandbox) as staying:
+        staying.ok("a")
+        node.sandbox.sh("ip link del cni0")
+        staying.ok("b")
+    node.sandbox.sh("ip netns exec b ping -c 1 -W 2 10.244.1.1")
+
+
+@pytest.mark.parametrize("killed", ["sh", "ip"])
+def test_an_add_goes_on_without_its_programs(node: Node, killed: str) -> None:
+    node.sandbox.netns("a", "b", "c")
+    with Staying(node.sandbox) as staying:
+        staying.ok("a")
+        node.sandbox.sh(f"pkill -KILL -P $(pgrep -o -x bash-bridge) -x {killed}")
+        staying.ok("b")
+        staying.ok("c")
+    assert node.store() == ["10.244.1.2", "10.244.1.3", "10.244.1.4"]
+
+
+def test_more_than_a_pipe_holds_for_an_ip_that_has_failed(node: Node) -> None:
+    routes = [{"dst": f"10.{i // 250}.{i % 250}.0/24", "gw": "10.244.1.1"} for i in range(1500)]
+    node.sandbox.netns("a")
+    node.sandbox.sh("ip -n a link add eth0 type veth peer name other")
+    with Staying(node.sandbox) as staying:
+        said = staying.add("a", merged(BRIDGE, {"ipam.routes": routes}))
+    assert json.loads(said)["code"] == 100
+    assert "eth0 is there already" in said
+    assert node.store() == []
+
+
+def test_as_many_routes_are_set_where_nothing_is_wrong(node: Node) -> None:
+    routes = [{"dst": f"10.{i // 250}.{i % 250}.0/24", "gw": "10.244.1.1"} for i in range(1500)]
+    node.sandbox.netns("a", "b")
+    with Staying(node.sandbox) as staying:
+        staying.ok("a", merged(BRIDGE, {"ipam.routes": routes}))
+        staying.ok("b")
+    assert node.sandbox.sh("ip -n a route | wc -l").strip() == "1502"

@@ -16,7 +16,7 @@ _TICKS_NS = 50_000_000
 """A file that has changed just now may change once more without its time telling: the kernel's clock has ticks."""
 
 
-_State = tuple[tuple[str, int, int, int], ...]
+_State = tuple[tuple[str, int, int, int, int], ...]
 
 
 class ConfDir:
@@ -64,12 +64,12 @@ def first_of(folder: str) -> NetworkConfiguration:
 
 
 def _state_of(folder: str, *, folders_too: bool = True) -> _State:
-    """Names, inodes, sizes and times of change, in ns, of the folder's files and of those in its folders."""
+    """Of the folder's files and those in its folders: name, inode, size, when content and anything changed, in ns."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
             stat = entry.stat()
-            found.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+            found.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
             if folders_too and entry.is_dir():
                 found += _state_of(entry.path, folders_too=False)
     return tuple(sorted(found))
