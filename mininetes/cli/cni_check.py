@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,6 +21,8 @@ from mininetes.errors import BadInput
 @click.option(
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the verdicts as JUnit's XML, too."
 )
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), default=15.0, show_default=True,
+              metavar="SECONDS", help="One call that takes longer counts as one that does not end.")  # fmt: skip
 @click.option("--list", "list_rules", is_flag=True, help="List the rules, and test nothing.")
 @output_option
 def cni_check_command(
@@ -28,6 +31,7 @@ def cni_check_command(
     rules: tuple[str, ...],
     versions: tuple[str, ...],
     junit: Path | None,
+    timeout_s: float,
     list_rules: bool,
     output: str,
 ) -> int:
@@ -60,7 +64,7 @@ def cni_check_command(
         raise BadInput("--config", config, "for one plugin at a time")
     if junit is not None and not junit.absolute().parent.is_dir():
         raise BadInput("--junit", str(junit), "a file in a folder that exists")
-    subjects = [each for target in targets for each in subject.find(target, config)]
+    subjects = [replace(each, timeout_s=timeout_s) for target in targets for each in subject.find(target, config)]
     with Console(stderr=True).status("cni-check: making a lab") as status:
         reports = launching.check(
             subjects,

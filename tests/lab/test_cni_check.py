@@ -207,3 +207,18 @@ def test_bad_input_is_one_error(arguments: list[str], words: str, tmp_path: Path
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+SLOW = """#!/bin/sh
+[ "$CNI_COMMAND" = VERSION ] && echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' && exit
+exec sleep 100
+"""
+
+
+def test_how_long_a_call_may_take_can_be_said(tmp_path: Path) -> None:
+    plugin = tmp_path / "slow"
+    plugin.write_text(SLOW)
+    plugin.chmod(0o755)
+    found = reports(str(plugin), "--rule", "add-makes-interface", "--timeout", "0.5", status=1)
+    assert "ADD was not done in time" in red(found["slow"])["add-makes-interface"]
+    assert check(str(plugin), "--timeout", "0").status == 2

@@ -26,7 +26,6 @@ from mininetes.testbed.cni_check.subject import Subject
 
 BIN_DIR = "/opt/cni/bin"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PLUGIN_TIMEOUT_S = 15.0
 DATA_FOLDERS = ("/run", "/var/lib/cni", "/etc/cni/net.d")
 _MOVED = ("/etc/", "/opt/", "/var/lib/")
 
@@ -54,7 +53,7 @@ class Answer:
 
     def __str__(self) -> str:
         if self.status is None:
-            return f"{self.command} was not done after {PLUGIN_TIMEOUT_S:g} s"
+            return f"{self.command} was not done in time"
         said = self.stdout.strip() or self.stderr.strip()
         return f"{self.command} ended with status {self.status} and {said or 'no output'}"
 
@@ -210,7 +209,7 @@ class Host:
         argv = [f"{BIN_DIR}/{plugin or self.subject.name}"]
         environment = self.environment(command, at, env)
         try:
-            done = run(argv, stdin=stdin, env=environment, namespaces=self.namespaces, timeout_s=PLUGIN_TIMEOUT_S,
+            done = run(argv, stdin=stdin, env=environment, namespaces=self.namespaces, timeout_s=self.subject.timeout_s,
                        check=False)  # fmt: skip
         except ProcessFailed as late:
             return Answer(command, None, late.completed.stdout, late.completed.stderr)

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from mininetes.kernel.processes import start
-from mininetes.testbed.cni_check.host import BIN_DIR, PLUGIN_TIMEOUT_S, Answer, Attachment, Host, told
+from mininetes.testbed.cni_check.host import BIN_DIR, Answer, Attachment, Host, told
 from mininetes.testbed.cni_check.results import AddResult
 from mininetes.testbed.cni_check.rule import EVERY, Failed, NotApplicable, expect, number, rule
 
@@ -253,13 +253,13 @@ def _fed(host: Host, at: Attachment, pieces: list[str]) -> Answer:
         process = start([f"{BIN_DIR}/{host.subject.name}"], namespaces=host.namespaces, stdin=reading, stdout=-1,
                         stderr=-1, env=host.environment("ADD", at, {}))  # fmt: skip
         for piece in pieces:
-            deadline = time.monotonic() + PLUGIN_TIMEOUT_S / 10
+            deadline = time.monotonic() + host.subject.timeout_s / 10
             while process.poll() is None and select.select([reading], [], [], 0)[0] and time.monotonic() < deadline:
                 time.sleep(0.002)
             stream.write(piece.encode())
         os.close(reading)
     try:
-        stdout, stderr = process.communicate(timeout=PLUGIN_TIMEOUT_S)
+        stdout, stderr = process.communicate(timeout=host.subject.timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from mininetes.kernel.processes import let_thread_enter, start
-from mininetes.testbed.cni_check.host import BIN_DIR, PLUGIN_TIMEOUT_S, Answer, Attachment, Host, told
+from mininetes.testbed.cni_check.host import BIN_DIR, Answer, Attachment, Host, told
 from mininetes.testbed.cni_check.rule import CONNECTING, NotApplicable, expect, number, rule
 from mininetes.testbed.cni_check.rules_status import about
 
@@ -160,5 +160,5 @@ def _killed(host: Host, at: Attachment, after_s: float) -> Answer:
         process.communicate(json.dumps(given).encode(), timeout=after_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-    stdout, _ = process.communicate(timeout=PLUGIN_TIMEOUT_S)
+    stdout, _ = process.communicate(timeout=host.subject.timeout_s)
     return Answer("ADD", process.returncode, stdout.decode(errors="replace"), "")

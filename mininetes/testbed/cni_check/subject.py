@@ -18,11 +18,16 @@ from mininetes.testbed.cni_check.rule import Kind
 
 _CONFIGURATIONS = (".conf", ".conflist", ".json")
 _NOT_IN_LABS = ("/run/", "/var/run/")
+TIMEOUT_S = 15.0
+"""How long one call of a plugin may take, unless told otherwise."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A plugin under test. ``plugin`` is its configuration, or for kind ipam that of the plugin that would call it."""
+    """A plugin under test. ``plugin`` is its configuration, or for kind ipam that of the plugin that would call it.
+
+    ``timeout_s``: one call that takes longer counts as one that does not end.
+    """
 
     name: str
     executable: str
@@ -32,6 +37,7 @@ class Subject:
     behind: tuple[Mapping[str, Any], ...] = ()
     ifname: str = "eth0"
     hint: str = ""
+    timeout_s: float = TIMEOUT_S
 
     def to_json(self) -> dict[str, Any]:
         """For the lab's engine."""
