@@ -77,10 +77,6 @@ class AddressPlan:
         """How many pod addresses a node has."""
         return max(0, (1 << (32 - self.node_prefix)) - RESERVED_IN_POD_SUBNET)
 
-    def bridge_address(self, number: int) -> IPv4Address:
-        """The address of node ``number``'s pod bridge: its pods' gateway."""
-        return self.pod_subnet(number).network_address + 1
-
     def ranges(self) -> Mapping[str, IPv4Network]:
         """Every range that must not overlap another, by the field that sets it."""
         return {

@@ -23,12 +23,6 @@ def key_of(obj: Mapping[str, Any]) -> str:
     return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
 
 
-def split_key(key: str) -> tuple[str | None, str]:
-    """The namespace (None without one) and the name of a key."""
-    namespace, _, name = key.rpartition("/")
-    return namespace or None, name
-
-
 def uid_of(obj: Mapping[str, Any]) -> str:
     """The object's uid; empty when it has none."""
     return str(obj["metadata"].get("uid", ""))

@@ -157,11 +157,6 @@ class ApiError(MininetesError):
         return cls(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
 
     @classmethod
-    def too_many_requests(cls, message: str, retry_after_s: int = 1) -> ApiError:
-        """429: not now."""
-        return cls(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after_s})
-
-    @classmethod
     def internal(cls, message: str) -> ApiError:
         """500."""
         causes = [{"message": message}]
@@ -171,14 +166,6 @@ class ApiError(MininetesError):
     def service_unavailable(cls, message: str) -> ApiError:
         """503: what the server needs (its store, a kubelet) does not answer."""
         return cls(503, "ServiceUnavailable", message)
-
-    @classmethod
-    def server_timeout(cls, resource: Named, operation: str, retry_after_s: int = 1) -> ApiError:
-        """503: could not be done in time; trying again is right."""
-        details = {**_details(resource, ""), "retryAfterSeconds": retry_after_s}
-        what = f"The {operation} operation against {_text(resource)}"
-        message = f"{what} could not be completed at this time, please try again."
-        return cls(503, "ServerTimeout", message, details)
 
 
 def _text(resource: Named) -> str:

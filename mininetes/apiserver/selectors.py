@@ -79,11 +79,6 @@ class LabelSelector:
             found.append(Requirement(each["key"], _OF_EXPRESSIONS[each["operator"]], tuple(each.get("values") or ())))
         return cls(tuple(sorted(found, key=lambda each: each.key)))
 
-    @classmethod
-    def of_map(cls, labels: Mapping[str, str] | None) -> LabelSelector:
-        """The selector of a service's spec: a map. None and an empty one match nothing, as with services."""
-        return cls.of({"matchLabels": labels}) if labels else cls(nothing=True)
-
     def matches(self, labels: Mapping[str, str] | None) -> bool:
         """Whether an object with these labels is meant."""
         if self._nothing:
@@ -93,11 +88,6 @@ class LabelSelector:
             if there.get(key) != value:
                 return False
         return all(each.holds(there) for each in self._others)
-
-    @property
-    def matches_everything(self) -> bool:
-        """Whether there is no requirement at all."""
-        return not self.requirements and not self._nothing
 
     def __str__(self) -> str:
         return ",".join(str(each) for each in self.requirements)
@@ -246,11 +236,6 @@ class FieldSelector:
             if (value == term.value) is not term.equal:
                 return False
         return True
-
-    @property
-    def matches_everything(self) -> bool:
-        """Whether there is no condition at all."""
-        return not self._terms
 
     def value_of(self, field: str) -> str | None:
         """The value that ``field`` must have, if any: ``metadata.name`` of a watch for one object."""

@@ -46,7 +46,7 @@ class NodeAdds:
     """
 
     def __init__(self, place: Placement, parallel: int) -> None:
-        self._place, self._parallel = place, parallel
+        self._place = place
         self._runtime = CniRuntime(place.node, place.holder_pid, keep_plugins=False)
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="adds", initializer=let_thread_enter)
 

@@ -101,11 +101,6 @@ class Cell:
 Expect = Callable[[Flow], Expected]
 
 
-def from_table(table: Mapping[str, Mapping[str, bool]], reason: str = "") -> Expect:
-    """Make an expectation of ``table[source][target]``. Raises KeyError for a pair that it lacks."""
-    return lambda flow: Expectation(table[flow.source.name][flow.target.name], reason)
-
-
 @dataclass(frozen=True)
 class ReachabilityMatrix:
     """All cells of one measurement, in the order of the flows."""

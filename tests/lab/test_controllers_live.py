@@ -26,8 +26,6 @@ SLICES = "endpointslices.discovery.k8s.io"
 LEASES = "leases.coordination.k8s.io"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 
-Story = Coroutine[Any, Any, Any]
-
 
 def run_story(name: str) -> Any:
     """In the sandbox."""

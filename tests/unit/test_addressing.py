@@ -27,7 +27,6 @@ def test_node_n_has_the_pods_10_244_n() -> None:
     plan = AddressPlan()
     assert plan.pod_subnet(1) == IPv4Network("10.244.1.0/24")
     assert plan.pod_subnet(255) == IPv4Network("10.244.255.0/24")
-    assert plan.bridge_address(3) == IPv4Address("10.244.3.1")
     assert plan.pods_per_node == 253
 
 

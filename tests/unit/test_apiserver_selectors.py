@@ -84,12 +84,6 @@ def test_selectors_of_specs(selector: dict[str, Any] | None, matches: bool) -> N
     assert LabelSelector.of(selector).matches(LABELS) is matches
 
 
-def test_a_services_selector_matches_nothing_when_it_is_empty() -> None:
-    assert not LabelSelector.of_map({}).matches(LABELS)
-    assert not LabelSelector.of_map(None).matches(LABELS)
-    assert LabelSelector.of_map({"app": "web"}).matches(LABELS)
-
-
 def test_a_selector_as_text_can_be_read_again() -> None:
     selector = {
         "matchLabels": {"b": "1", "a": "2"},

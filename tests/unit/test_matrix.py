@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from mininetes.probes.matrix import Cell, Expectation, ReachabilityMatrix, Verdict, from_table
+from mininetes.probes.matrix import Cell, Expectation, ReachabilityMatrix, Verdict
 from mininetes.probes.outcomes import IcmpError, Outcome, Seen
 from mininetes.probes.vantage import Flow, Vantage, all_pairs
 
@@ -57,14 +57,6 @@ def test_verdicts(seen: Seen, expected: Expectation, verdict: Verdict, holds: bo
     assert matrix.holds is holds
     assert len(matrix.mismatches) == (not holds)
     assert matrix.counts() == {**{one.value: 0 for one in Verdict}, verdict.value: 1, "total": 1}
-
-
-def test_a_table_may_be_the_expectation() -> None:
-    table = {"node1-1": {"node2-1": False}, "node2-1": {"node1-1": True}}
-    matrix = ReachabilityMatrix.compare([met(f) for f in all_pairs([FIRST, SECOND])], from_table(table, "by hand"))
-    assert [cell.verdict for cell in matrix.cells] == [Verdict.LEAKED, Verdict.REACHED]
-    with pytest.raises(KeyError):
-        from_table({})(FLOW)
 
 
 def test_a_mismatch_names_source_target_and_what_was_seen() -> None:

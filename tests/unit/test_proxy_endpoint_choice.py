@@ -12,7 +12,7 @@ from mininetes.agents.kubeproxy.endpoint_choice import choose
 from mininetes.agents.kubeproxy.services import Endpoint
 from mininetes.agents.kubeproxy.view import Fate, PortTraffic
 
-HERE, HERE_2, FAR, FAR_2 = endpoint(1), endpoint(2), endpoint(1, "node2"), endpoint(2, "node3")
+HERE, HERE_2, FAR = endpoint(1), endpoint(2), endpoint(1, "node2")
 HERE_LEAVING, FAR_LEAVING = endpoint(3, state="terminating"), endpoint(3, "node2", "terminating")
 HERE_DOWN, FAR_GOING = endpoint(4, state="down"), endpoint(4, "node2", "going")
 A, B, A_2, UNHINTED = (endpoint(n, f"node{n}", zones=z) for n, z in ((1, "a"), (2, "b"), (3, "a b"), (4, "")))

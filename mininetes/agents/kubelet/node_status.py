@@ -15,7 +15,6 @@ from mininetes.agents.objects import micro_time
 KUBELET_VERSION = "v1.30.0"
 LEASES = "kube-node-lease"
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
-NOT_READY_TAINT = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _PRESSURES = (

@@ -41,7 +41,6 @@ def _bridge(kind: str, address_plugin: str) -> dict[str, Any]:
     return {"type": kind, **options, "ipam": addresses(address_plugin)}
 
 
-OURS_FIRST = [_bridge("bash-bridge", "bash-host-local")]
 REFERENCE_FIRST = [_bridge("bridge", "host-local")]
 
 
