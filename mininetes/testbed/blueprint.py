@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -23,6 +24,9 @@ from mininetes.testbed.fabric import Fabric, FabricNode, FabricPlan, FabricView,
 from mininetes.testbed.fabric_defaults import check_bridge, with_fabric_defaults
 from mininetes.testbed.fabric_exec import outside_fabric
 from mininetes.testbed.load_balancing import with_load_balancer_routes
+
+MOST_PORTS = 1023
+"""Of a Linux bridge: their numbers have ten bits, and none is 0 (BR_MAX_PORTS)."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def draw(spec: ClusterSpec) -> Blueprint:
         found["proxy"] = parts.find("proxy", proxying.proxy_mode(spec))
     topo = _topo(spec, found["underlay"])
     underlay = read_topo(topo)
+    _check_switches(spec, underlay)
     view = _view(spec, underlay)
     if spec.masters:
         view = with_load_balancer_routes(view, spec.network.load_balancers)
@@ -111,6 +116,8 @@ def draw(spec: ClusterSpec) -> Blueprint:
     plugins = installation.find_plugins(parts.folders("cni"))
     cni = installation.check(found["cni"].path, plugins)
     check_bridge(spec, cni)
+    if cni.plugins[0].get("bridge") and spec.pods.per_node > MOST_PORTS:
+        raise BadInput("spec.pods.perNode", spec.pods.per_node, f"at most {MOST_PORTS}: a bridge has no more ports")
     pods = [
         PodPlan(f"{n.name}-{i}", n.name, spec.pods.port) for n in spec.nodes for i in range(1, spec.pods.per_node + 1)
     ]
@@ -127,6 +134,16 @@ def draw(spec: ClusterSpec) -> Blueprint:
         pods=tuple(pods),
         hashes={f"{part.kind}/{part.path.name}": part.sha256 for part in found.values()},
     )
+
+
+def _check_switches(spec: ClusterSpec, underlay: Underlay) -> None:
+    ports = Counter(end.owner for cable in underlay.cables for end in cable.ends)
+    for switch in underlay.switches:
+        if ports[switch] > MOST_PORTS:
+            right = f"fewer: {switch} would have {ports[switch]} ports, and a Linux bridge has {MOST_PORTS} at most"
+            raise BadInput(
+                "spec.nodes", len(spec.nodes), f"{right} (underlays racks and leaf_spine have more switches)"
+            )
 
 
 _GIVEN = ("self", "nodes", "network", "gateway")

@@ -424,3 +424,18 @@ def test_an_underlay_with_nodes_outside_the_node_network_is_refused(tmp_path: Pa
     text = refused(underlay=str(path))
     assert "node1" in text
     assert "spec.network.nodes (192.168.1.0/24)" in text
+
+
+LARGE = {"nodes": "172.16.0.0/16", "pods": "10.0.0.0/8", "services": "11.0.0.0/16", "nodePrefix": 20}
+
+
+def test_what_a_bridge_has_no_ports_for_is_refused() -> None:
+    few = refused(nodes={"workers": 1}, pods={"perNode": 1024}, network=LARGE)
+    assert few.startswith("spec.pods.perNode: 1024 is not valid: at most 1023")
+    many = refused(nodes={"workers": 1100}, pods={"perNode": 1}, network=LARGE)
+    assert many.startswith("spec.nodes: 1101 is not valid: fewer: ")
+    assert "1023" in many
+
+
+def test_as_many_as_a_bridge_has_ports_for_are_fine() -> None:
+    assert len(drawn(nodes={"workers": 1}, pods={"perNode": 1023}, network=LARGE).pods) == 2 * 1023
