@@ -92,8 +92,8 @@ class Building:
 
     def __init__(self, view: NodeView) -> None:
         self.view = view
-        self.servers: dict[VirtualServer, tuple[str, ...]] = {}
-        self.places: dict[str, VirtualServer] = {}
+        self.servers: dict[str, tuple[VirtualServer, tuple[str, ...]]] = {}
+        """By place: of two services with one external address and port, the last one has it."""
         self.members: dict[str, dict[str, None]] = {name: {} for name in SETS}
         self.addresses: dict[str, None] = {}
         self.out_filter: list[str] = []
@@ -106,10 +106,7 @@ class Building:
         port, scheduler = traffic.port, self.view.scheduler
         flags = "mh-port" if scheduler == "mh" else ""  # kube-proxy's FlagSourceHash
         server = VirtualServer(port.protocol, address, number, scheduler, port.affinity_s, flags)
-        # of two services with one external address and port, the last one has it
-        self.servers.pop(self.places.setdefault(server.place, server), None)
-        self.places[server.place] = server
-        self.servers[server] = tuple(str(each) for each in real_servers(traffic, local))
+        self.servers[server.place] = server, tuple(str(each) for each in real_servers(traffic, local))
         if bound:
             self.addresses[address] = None
 
@@ -292,4 +289,4 @@ def compile_rules(view: NodeView) -> IpvsRuleset:
     used = {name for name, members in building.members.items() if members}
     sets = {name: (kind, tuple(building.members[name])) for name, (kind, _) in SETS.items()}
     iptables = _iptables(view, used, building.out_filter)
-    return IpvsRuleset(building.servers, sets, tuple(building.addresses), iptables)
+    return IpvsRuleset(dict(building.servers.values()), sets, tuple(building.addresses), iptables)

@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("mininetes")
 
 POD_WORKERS = 4
+"""Pods that are made at the same time: the kernel makes links one by one in any case."""
 _FEW_PODS = 50
 """With more of them both processors have enough to do until they are there."""
 _PODS_AT_ONCE = 5
 """So many are made between two looks at the event loop."""
-"""Pods that are made at the same time: the kernel makes links one by one in any case."""
 
 ATTACH_FILE = "/run/mininetes/cluster.json"
 """In the lab: what a second process needs to work with the running network (the Mininet command line)."""

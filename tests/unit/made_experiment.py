@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -51,6 +52,17 @@ def verdicts(rows):
         Verdict("at 30,000 services", "23", "not measured", "not at this size"),
     ]
 '''
+
+
+@contextlib.contextmanager
+def result(folder: Path) -> Iterator[Path]:
+    """A result folder of it, and its file in use, until the block ends."""
+    before = parts.used()
+    use(folder)
+    try:
+        yield write(folder / "result")
+    finally:
+        parts.use(before)
 
 
 def use(folder: Path) -> None:

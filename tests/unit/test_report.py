@@ -30,10 +30,8 @@ UNCLOSED = {"meta", "input", "br", "link", "img"}
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Path]:
-    before = parts.used()
-    made_experiment.use(tmp_path)
-    yield made_experiment.write(tmp_path / "result")
-    parts.use(before)
+    with made_experiment.result(tmp_path) as folder:
+        yield folder
 
 
 class Balanced(HTMLParser):

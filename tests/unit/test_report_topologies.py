@@ -21,10 +21,8 @@ EXPERIMENTS_FILE = "the topology is drawn by made.py"
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Path]:
-    before = parts.used()
-    made_experiment.use(tmp_path)
-    yield made_experiment.write(tmp_path / "result")
-    parts.use(before)
+    with made_experiment.result(tmp_path) as folder:
+        yield folder
 
 
 def describe_clusters(made: Path, **spec: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mininetes.agents.kubeproxy.rulesets import IptablesRuleset, Ruleset, Usersp
 from mininetes.agents.kubeproxy.userspace_proxy import UserspaceProxy
 from mininetes.agents.kubeproxy.view import Fate, NodeView, PortGroup, once
 from mininetes.agents.kubeproxy.view_builder import Change, ViewBuilder
+from mininetes.agents.running import in_thread
 from mininetes.kernel.processes import ProcessFailed
 from mininetes.kernel.rtnl import Rtnl
 
@@ -142,13 +143,9 @@ class RuleKeeper:
             view = await self._blocking(self.builder.view)
             ports = await self._userspace.open((each.port.name, each.port.protocol) for each in view.ports
                                                if each.port.protocol != "sctp")  # fmt: skip
-        written = asyncio.ensure_future(self._blocking(self._write, ports, whole))
-        try:
-            view, ruleset, touched = await asyncio.shield(written)
-        except asyncio.CancelledError:
-            await asyncio.wait([written])  # the thread cannot be stopped: nobody else may write meanwhile
-            raise
-        if self._userspace is not None:
+        # the thread cannot be stopped, and nobody else may write meanwhile
+        view, ruleset, touched = await in_thread(self._executor, self._write, ports, whole)
+        if self._userspace is not None and isinstance(ruleset, UserspaceRuleset):
             self._userspace.set_listeners(ruleset.listeners)
         took_s = time.monotonic() - started
         self._metrics.synced(took_s, whole=whole)
