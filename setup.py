@@ -79,6 +79,7 @@ setup(
         "pyroute2>=0.9",
         "scapy>=2.5",
         "aiohttp>=3.12",
+        'async-timeout>=4; python_version < "3.11"',
         "pydantic>=2",
         "PyYAML>=5.4",
         "click>=8.1",

@@ -67,12 +67,7 @@ def cluster(params):
     for name in ("appends", "one_by_one"):
         if not 1 <= params[name] <= 10_000:
             raise BadInput(name, params[name], "1 to 10000")
-    return {
-        "nodes": {"controlPlane": 1, "workers": 0},
-        "fabric": "static",
-        "controlPlane": {"store": "none"},
-        "pods": {"perNode": 0},
-    }
+    return service_state.one_node()
 
 
 async def run(lab: Lab, params):

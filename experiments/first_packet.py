@@ -84,12 +84,7 @@ def cluster(params):
         raise BadInput("probes", params["probes"], "1 to 100000")
     if not 0.0002 <= params["interval_s"] <= 1:
         raise BadInput("interval_s", params["interval_s"], "0.0002 to 1 second")
-    return {
-        "nodes": {"controlPlane": 1, "workers": 0},
-        "fabric": "static",
-        "controlPlane": {"store": "none"},
-        "pods": {"perNode": 3},
-    }
+    return service_state.one_node(pods=3)
 
 
 async def run(lab: Lab, params):

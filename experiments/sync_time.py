@@ -56,12 +56,7 @@ def cluster(params):
     """The cluster of one cell: a node without pods. Refuses parameters that cannot be."""
     service_state.checked_mode(params["mode"])
     service_state.checked_services(params["services"])
-    return {
-        "nodes": {"controlPlane": 1, "workers": 0},
-        "fabric": "static",
-        "controlPlane": {"store": "none"},
-        "pods": {"perNode": 0},
-    }
+    return service_state.one_node()
 
 
 async def run(lab: Lab, params):

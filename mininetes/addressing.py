@@ -37,6 +37,9 @@ _NOT_FOR_HOSTS = {
     "reserved": IPv4Network("240.0.0.0/4"),
 }
 
+LEAST_SERVICES = 16
+"""So many addresses services need at least: the tenth is the cluster's DNS."""
+
 RESERVED_IN_POD_SUBNET = 3
 """Network, bridge and broadcast address."""
 

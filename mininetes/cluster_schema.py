@@ -5,10 +5,11 @@ Where a file may say less than the models hold (a name alone for a section, node
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from mininetes.spec import API_VERSION, HOST_NAME, LAB_NAME, ClusterSpec
-from mininetes.spec_sections import NodeCounts
+from mininetes.spec import API_VERSION, ClusterSpec
+from mininetes.spec_sections import HOST_NAME, LAB_NAME, NodeCounts
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SHORTHANDS = ("underlay", "fabric", "proxy")
@@ -59,7 +60,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "repair": "Whether what somebody changes by hand is put right again.",
     },
     "ProxySpec": {
-        "mode": "iptables, nftables, ipvs or userspace; without it iptables.",
+        "mode": "iptables, nftables, ipvs, userspace, or the path of a file; without it iptables.",
         "backend": "The iptables to use; without it the system's.",
         "config": "Fields of KubeProxyConfiguration, such as iptables: {masqueradeAll: true}.",
         "exec": "In place of kube-proxy: a program and its arguments, run on each node.",
@@ -82,9 +83,9 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "ContainerNetworkSpec": {
         "name": "Its name.",
-        "driver": "bridge, host, none, macvlan, ipvlan or overlay.",
+        "driver": "bridge, macvlan, ipvlan or overlay; networks bridge, host and none are there already.",
         "node": "The node that has it.",
-        "nodes": "For overlay: the nodes that have it; without any, all.",
+        "nodes": "For overlay: the nodes that have it; without any, all, also those that join.",
         "subnet": "Its addresses; without it the next that is free.",
         "ipRange": "The part of the subnet from which members get theirs.",
         "gateway": "The address of its gateway; without it the first.",
@@ -101,8 +102,8 @@ MEANINGS: dict[str, dict[str, str]] = {
 """What each field means, for people who type."""
 
 
-def cluster_schema() -> dict[str, Any]:
-    """The schema of a whole file."""
+def cluster_schema(proxy_modes: Sequence[str]) -> dict[str, Any]:
+    """The schema of a whole file. ``proxy_modes``: the names that there are, beside files by their paths."""
     spec = ClusterSpec.model_json_schema(by_alias=True)
     models = {**spec.pop("$defs"), "NodeCounts": NodeCounts.model_json_schema(by_alias=True), "ClusterSpec": spec}
     for name, model in models.items():
@@ -116,9 +117,12 @@ def cluster_schema() -> dict[str, Any]:
         "anyOf": [{"$ref": "#/$defs/NodeCounts"}, by_name],
         "description": MEANINGS["ClusterSpec"]["nodes"],
     }
+    mode = {"type": "string", "anyOf": [{"enum": list(proxy_modes)}, {"pattern": r"\.py$"}]}
+    section = models["ProxySpec"]["properties"]["mode"]
+    models["ProxySpec"]["properties"]["mode"] = {**mode, "description": section["description"]}
     for key in _SHORTHANDS:
         whole = fields[key].get("anyOf") or [{"$ref": fields[key].pop("$ref")}]
-        fields[key]["anyOf"] = [{"type": "string"}, *whole]
+        fields[key]["anyOf"] = [mode if key == "proxy" else {"type": "string"}, *whole]
     metadata = {
         "type": "object",
         "additionalProperties": False,

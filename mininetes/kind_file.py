@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
-from mininetes.addressing import NODES, PODS
+from mininetes.addressing import LEAST_SERVICES, LOAD_BALANCERS, NODE_OFFSET, NODES, PODS, AddressPlan
 from mininetes.errors import BadInput
+from mininetes.spec_sections import LAB_NAME, LAB_NAME_RIGHT
 
 GROUP = "kind.x-k8s.io/"
 API_VERSION = f"{GROUP}v1alpha4"
@@ -23,18 +24,18 @@ _SERVICES = IPv4Network("10.96.0.0/16")
 _ROLES = ("control-plane", "worker")
 _MODES = ("iptables", "ipvs", "nftables", "none")
 _NODE_NETWORKS = (NODES, IPv4Network("172.18.0.0/16"), IPv4Network("10.89.0.0/16"))
-"""The first that overlaps neither pods nor services is the nodes'; the second is that of kind's own network."""
+"""The first with room that overlaps neither pods nor services is the nodes'; the second is kind's own network."""
 _NO_PROXY = ("sleep", "infinity")
 
-_CLUSTER = ("kind", "apiVersion", "name", "nodes", "networking")
-_NODE = ("role", "labels")
-_NETWORKING = (
+CLUSTER = ("kind", "apiVersion", "name", "nodes", "networking")
+NODE = ("role", "labels")
+NETWORKING = (
     "ipFamily", "apiServerAddress", "apiServerPort", "podSubnet", "serviceSubnet", "disableDefaultCNI",
     "kubeProxyMode", "dnsSearch",
 )  # fmt: skip
 _NO_KUBEADM = "there is no kubeadm here, as components are the emulation's own"
 _NO_CONTAINERD = "there is no containerd here"
-_IGNORED_OF_CLUSTER = {
+IGNORED_OF_CLUSTER = {
     "featureGates": "components are the emulation's own",
     "runtimeConfig": "the API server has one set of kinds",
     "kubeadmConfigPatches": _NO_KUBEADM,
@@ -42,7 +43,7 @@ _IGNORED_OF_CLUSTER = {
     "containerdConfigPatches": _NO_CONTAINERD,
     "containerdConfigPatchesJSON6902": _NO_CONTAINERD,
 }
-_IGNORED_OF_NODE = {
+IGNORED_OF_NODE = {
     "image": "nodes are namespaces and run no image",
     "extraMounts": "nodes see the machine's own files",
     "extraPortMappings": "ask a node's port from inside the lab, as with 'mininetes exec client1 -- curl ...'",
@@ -71,13 +72,15 @@ def read(content: Mapping[str, Any], source: str) -> KindCluster:
         if content.get(key) != right:
             raise BadInput(f"{source}: {key}", content.get(key), right)
     notes: list[str] = []
-    _check_keys(content, (*_CLUSTER, *_IGNORED_OF_CLUSTER), f"{source}: ")
-    notes += _ignored(content, _IGNORED_OF_CLUSTER, "")
+    _check_keys(content, (*CLUSTER, *IGNORED_OF_CLUSTER), f"{source}: ")
+    notes += _ignored(content, IGNORED_OF_CLUSTER, "")
     name = content.get("name") or _NAME
-    if not isinstance(name, str):
-        raise BadInput(f"{source}: name", str(name), "a name")
-    spec = _networking(_mapping(content, "networking", source), source, notes)
+    if not isinstance(name, str) or not LAB_NAME.fullmatch(name):
+        raise BadInput(f"{source}: name", str(name), LAB_NAME_RIGHT)
+    networking = _mapping(content, "networking", source)
+    spec = _networking(networking, source, notes)
     spec["nodes"] = _nodes(content.get("nodes"), name, source, notes)
+    spec["network"] = _network(networking, len(spec["nodes"]), source)
     spec["pods"] = {"perNode": 0}
     return KindCluster(name, spec, notes)
 
@@ -114,8 +117,8 @@ def _nodes(asked: object, cluster: str, source: str, notes: list[str]) -> list[d
         place = f"{source}: nodes[{number}]"
         if not isinstance(node, Mapping):
             raise BadInput(place, str(node), "a mapping such as {role: worker}")
-        _check_keys(node, (*_NODE, *_IGNORED_OF_NODE), f"{place}.")
-        notes += _ignored(node, _IGNORED_OF_NODE, f"nodes[{number}].")
+        _check_keys(node, (*NODE, *IGNORED_OF_NODE), f"{place}.")
+        notes += _ignored(node, IGNORED_OF_NODE, f"nodes[{number}].")
         role = node.get("role") or _ROLES[0]
         if role not in _ROLES:
             raise BadInput(f"{place}.role", str(role), " or ".join(_ROLES))
@@ -134,14 +137,10 @@ def _nodes(asked: object, cluster: str, source: str, notes: list[str]) -> list[d
 
 def _networking(part: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
     place = f"{source}: networking."
-    _check_keys(part, _NETWORKING, place)
+    _check_keys(part, NETWORKING, place)
     if part.get("ipFamily") not in (None, "ipv4"):
         raise BadInput(f"{place}ipFamily", str(part["ipFamily"]), "ipv4: IPv6 and both are not supported yet")
-    pods = _network(part, "podSubnet", PODS, place)
-    services = _network(part, "serviceSubnet", _SERVICES, place)
-    free = [each for each in _NODE_NETWORKS if not each.overlaps(pods) and not each.overlaps(services)]
-    nodes = (free or _NODE_NETWORKS)[0]
-    spec: dict[str, Any] = {"network": {"nodes": str(nodes), "pods": str(pods), "services": str(services)}}
+    spec: dict[str, Any] = {}
     mode = part.get("kubeProxyMode") or "iptables"
     if mode not in _MODES:
         raise BadInput(f"{place}kubeProxyMode", str(mode), "one of " + ", ".join(_MODES))
@@ -174,7 +173,42 @@ def _told(part: Mapping[str, Any]) -> Iterable[str]:
         yield "networking.dnsSearch is ignored: nodes have the machine's own resolv.conf"
 
 
-def _network(part: Mapping[str, Any], key: str, default: IPv4Network, place: str) -> IPv4Network:
+_RANGES = {
+    "spec.network.pods": "networking.podSubnet",
+    "spec.network.services": "networking.serviceSubnet",
+    "spec.network.loadBalancers": "the addresses of load balancers",
+    "spec.network.nodes": "nodes",
+}
+"""The fields that the checks of addresses name, in kind's words."""
+
+
+def _network(part: Mapping[str, Any], nodes: int, source: str) -> dict[str, str]:
+    """The address ranges of so many nodes. Raises BadInput that names the fields that kind's file has."""
+    place = f"{source}: networking."
+    pods = _range(part, "podSubnet", PODS, place)
+    services = _range(part, "serviceSubnet", _SERVICES, place)
+    if services.num_addresses < LEAST_SERVICES:
+        raise BadInput(f"{place}serviceSubnet", str(services), f"a network of at least {LEAST_SERVICES} addresses")
+    free = [each for each in _NODE_NETWORKS if not each.overlaps(pods) and not each.overlaps(services)]
+    if not free:
+        right = f"ranges that leave one of {', '.join(map(str, _NODE_NETWORKS))} to the nodes"
+        raise BadInput(f"{place}podSubnet, serviceSubnet", f"{pods}, {services}", right)
+    wide = [each for each in free if each.num_addresses - 2 - NODE_OFFSET >= nodes]
+    plan = AddressPlan((wide or free)[0], pods, services, LOAD_BALANCERS)
+    if pods.prefixlen >= plan.node_prefix:
+        right = f"larger than a /{plan.node_prefix}, as each node has one"
+        raise BadInput(f"{place}podSubnet", str(pods), right)
+    try:
+        plan.check(nodes, 0)
+    except BadInput as wrong:
+        right = wrong.right
+        for ours, kinds in _RANGES.items():
+            right = right.replace(ours, kinds)
+        raise BadInput(f"{source}: {_RANGES.get(wrong.field, wrong.field)}", wrong.value, right) from None
+    return {"nodes": str(plan.nodes), "pods": str(pods), "services": str(services)}
+
+
+def _range(part: Mapping[str, Any], key: str, default: IPv4Network, place: str) -> IPv4Network:
     value = part.get(key)
     if value is None or value == "":
         return default

@@ -94,11 +94,18 @@ def absolute(name_or_path: str, base: Path | None = None) -> str:
     return str(path.absolute()) if "/" in name_or_path or path.is_file() else name_or_path
 
 
+def absolute_mode(mode: str, base: Path | None = None) -> str:
+    """The same for a proxy mode, of which only what ends in .py is a path: files called iptables are no parts."""
+    return absolute(mode, base) if mode.endswith(".py") else mode
+
+
 def find(kind: Kind, name_or_path: str) -> Part:
-    """Find a part by its name, or by a path to its file. Raises BadInput that lists the names there are."""
-    ending = _FOLDERS[kind][1]
-    if "/" in name_or_path or Path(name_or_path).is_file():
-        path = Path(name_or_path)
+    """Find a part by its name, or by a path to its file. Raises BadInput that lists the names there are.
+
+    What has neither a slash nor an ending is a name, whatever file lies in the working directory.
+    """
+    ending, path = _FOLDERS[kind][1], Path(name_or_path)
+    if "/" in name_or_path or (path.suffix and path.is_file()):
         if not path.is_file():
             raise BadInput(kind, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
         return _part(kind, path.resolve())

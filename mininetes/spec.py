@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import posixpath
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +16,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from mininetes import kind_file, yaml_documents
-from mininetes.addressing import AddressPlan
+from mininetes.addressing import LEAST_SERVICES, AddressPlan
 from mininetes.errors import BadInput
 from mininetes.spec_sections import (
+    HOST_NAME,
+    LAB_NAME,
+    LAB_NAME_RIGHT,
+    MOST_NODES,
     ContainerNetworkSpec,
     ContainerSpec,
     ControlPlaneSpec,
@@ -40,9 +43,6 @@ from mininetes.spec_sections import (
 )
 
 API_VERSION = "mininetes/v1"
-HOST_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
-LEAST_SERVICES = 16
 COMPONENTS = (
     "etcd", "flanneld", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet",
     "router", "static", "weave",
@@ -195,6 +195,8 @@ def _say(problem: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> BadInput:
     for part in place:
         field += f"[{part}]" if part.isdigit() else "." + part
     value, kind = problem["input"], problem["type"]
+    if kind == "less_than_equal" and place[-1] in ("workers", "controlPlane", "replicas"):
+        return BadInput(field, value, f"at most {MOST_NODES}, the nodes that Kubernetes is made for")
     if kind == "extra_forbidden":
         known = _known_keys(place[:-1])
         close = difflib.get_close_matches(place[-1], known, 1)
@@ -231,7 +233,7 @@ def _known_keys(place: list[str]) -> list[str]:
 def check_lab_name(name: str) -> str:
     """Return ``name`` if a lab may be called so; raise BadInput otherwise."""
     if not LAB_NAME.fullmatch(name):
-        raise BadInput("lab name", name, "up to 40 lower-case letters, digits and '-', starting and ending without '-'")
+        raise BadInput("lab name", name, LAB_NAME_RIGHT)
     return name
 
 
@@ -254,7 +256,7 @@ def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
     if isinstance(asked, Mapping):
         wanted = values.get("controlPlane")
         replicas = wanted.get("replicas") if isinstance(wanted, Mapping) else None
-        if isinstance(replicas, int) and "controlPlane" not in asked:
+        if isinstance(replicas, int) and replicas <= MOST_NODES and "controlPlane" not in asked:
             asked = {**asked, "controlPlane": replicas}
         try:
             values["nodes"] = numbered(NodeCounts.model_validate(asked))
@@ -283,41 +285,48 @@ def _refuse_unknown(part: Mapping[Any, Any], known: tuple[str, ...], place: str)
 def read_cluster_file(
     path: Path, note: Callable[[str], object] = lambda text: None
 ) -> tuple[str | None, dict[str, Any]]:
-    """Return name and ``spec`` of a cluster file, not yet checked, so that flags can be laid over it.
-
-    A file of kind's is taken for what it means here; ``note`` is told what of it has no meaning. Raises BadInput
-    when the file is missing, is no YAML, or is no cluster.
-    """
+    """Return name and ``spec`` of a cluster file, as `read_cluster` does. Raises BadInput, also when it is missing."""
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except OSError as failed:
         raise BadInput("cluster file", str(path), f"a readable file ({failed.strerror})") from None
-    except UnicodeDecodeError as wrong:
-        raise BadInput(str(path), None, f"not YAML: not text in UTF-8: {wrong.reason}") from None
+    return read_cluster(data, str(path), note)
+
+
+def read_cluster(
+    data: bytes, source: str, note: Callable[[str], object] = lambda text: None
+) -> tuple[str | None, dict[str, Any]]:
+    """Return name and ``spec`` of a cluster file's content, not yet checked, so that flags can be laid over it.
+
+    A file of kind's is taken for what it means here; ``note`` is told what of it has no meaning. ``source`` says in
+    errors where the content is from. Raises BadInput when it is no YAML, or is no cluster.
+    """
     try:
-        content = yaml_documents.load(text)
+        content = yaml_documents.load(data.decode())
+    except UnicodeDecodeError as wrong:
+        raise BadInput(source, None, f"not YAML: not text in UTF-8: {wrong.reason}") from None
     except yaml_documents.RepeatedKey as wrong:
         right = f"a key that is given once; it stands in lines {wrong.lines[0]} and {wrong.lines[1]}"
-        raise BadInput(f"{path}: {wrong.path}", None, right) from None
+        raise BadInput(f"{source}: {wrong.path}", None, right) from None
     except yaml.YAMLError as wrong:
-        raise BadInput(str(path), None, "not YAML: " + " ".join(str(wrong).split())) from None
+        raise BadInput(source, None, "not YAML: " + " ".join(str(wrong).split())) from None
     if not isinstance(content, dict):
-        raise BadInput(str(path), None, f"a mapping with apiVersion: {API_VERSION}, kind: Cluster, spec")
+        raise BadInput(source, None, f"a mapping with apiVersion: {API_VERSION}, kind: Cluster, spec")
     if kind_file.is_kind(content):
-        cluster = kind_file.read(content, str(path))
+        cluster = kind_file.read(content, source)
         for each in cluster.notes:
             note(each)
         return cluster.name, cluster.spec
     for key, right in (("apiVersion", API_VERSION), ("kind", "Cluster")):
         if content.get(key) != right:
-            raise BadInput(f"{path}: {key}", content.get(key), right)
-    _refuse_unknown(content, ("apiVersion", "kind", "metadata", "spec"), f"{path}: ")
+            raise BadInput(f"{source}: {key}", content.get(key), right)
+    _refuse_unknown(content, ("apiVersion", "kind", "metadata", "spec"), f"{source}: ")
     metadata, spec = content.get("metadata") or {}, content.get("spec") or {}
     for key, part in (("metadata", metadata), ("spec", spec)):
         if not isinstance(part, dict):
-            raise BadInput(f"{path}: {key}", part, "a mapping")
-    _refuse_unknown(metadata, ("name",), f"{path}: metadata.")
+            raise BadInput(f"{source}: {key}", part, "a mapping")
+    _refuse_unknown(metadata, ("name",), f"{source}: metadata.")
     name = metadata.get("name")
     if name is not None and not isinstance(name, str):
-        raise BadInput(f"{path}: metadata.name", name, "a name")
+        raise BadInput(f"{source}: metadata.name", name, "a name")
     return name, spec

@@ -8,12 +8,27 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictInt, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from mininetes.addressing import LOAD_BALANCERS, NODE_PREFIX, NODES, PODS, SERVICES
 
 Role = Literal["control-plane", "worker"]
+
+HOST_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+LAB_NAME_RIGHT = "up to 40 lower-case letters, digits and '-', starting and ending without '-'"
+
+MOST_NODES = 5000
+"""As many as Kubernetes itself is made for; what addresses there are for them is asked later."""
+
+DRIVERS = ("bridge", "macvlan", "ipvlan", "overlay")
+"""Of container networks that a file can ask for."""
+
+_OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+ADDRESS_PATTERN = rf"^({_OCTET}\.){{3}}{_OCTET}$"
+NETWORK_PATTERN = rf"^({_OCTET}\.){{3}}{_OCTET}/(3[0-2]|[12]?\d)$"
+"""What editors can see of a network; that its host bits are zero is no matter of patterns."""
 
 
 class Described(BaseModel):
@@ -41,7 +56,12 @@ def _network(value: object) -> object:
     return value
 
 
-Network4 = Annotated[IPv4Network, BeforeValidator(_network), PlainSerializer(str)]
+Network4 = Annotated[
+    IPv4Network,
+    BeforeValidator(_network),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": NETWORK_PATTERN}),
+]
 
 
 def _address(value: object) -> object:
@@ -57,7 +77,12 @@ def _address(value: object) -> object:
     return value
 
 
-Address4 = Annotated[IPv4Address, BeforeValidator(_address), PlainSerializer(str)]
+Address4 = Annotated[
+    IPv4Address,
+    BeforeValidator(_address),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": ADDRESS_PATTERN}),
+]
 
 
 class NodeSpec(Described):
@@ -72,8 +97,8 @@ class NodeSpec(Described):
 class NodeCounts(Described):
     """Nodes by number; they are called node1, node2, ..., the control plane first."""
 
-    workers: StrictInt = Field(default=2, ge=0)
-    control_plane: StrictInt = Field(default=1, ge=0)
+    workers: StrictInt = Field(default=2, ge=0, le=MOST_NODES)
+    control_plane: StrictInt = Field(default=1, ge=0, le=MOST_NODES)
 
 
 class NetworkSpec(Described):
@@ -81,9 +106,9 @@ class NetworkSpec(Described):
 
     nodes: Network4 = NODES
     pods: Network4 = PODS
-    node_prefix: StrictInt = NODE_PREFIX
+    node_prefix: StrictInt = Field(default=NODE_PREFIX, json_schema_extra={"minimum": 1, "maximum": 30})
     services: Network4 = SERVICES
-    node_ports: str = "30000-32767"
+    node_ports: str = Field(default="30000-32767", json_schema_extra={"pattern": r"^\d{1,5}-\d{1,5}$"})
     load_balancers: Network4 = LOAD_BALANCERS
 
 
@@ -173,7 +198,7 @@ class ControlPlaneSpec(Described):
     """
 
     store: Literal["memory", "etcd", "none"] = "memory"
-    replicas: StrictInt | None = Field(default=None, ge=1)
+    replicas: StrictInt | None = Field(default=None, ge=1, le=MOST_NODES)
     node_grace_seconds: float = Field(default=40.0, ge=1.0, le=3600.0)
 
 
@@ -211,7 +236,7 @@ ProxyField = Annotated[ProxySpec, BeforeValidator(proxy_from_mode)]
 class LoggingSpec(Described):
     """Where each node's agents write their logs, and how much: ``-v`` levels, one for all or by component."""
 
-    directory: str = "/var/log"
+    directory: str = Field(default="/var/log", json_schema_extra={"pattern": "^/var/log(/[^/]+)*$"})
     level: StrictInt = Field(default=2, ge=0, le=10)
     levels: dict[str, Annotated[StrictInt, Field(ge=0, le=10)]] = Field(default_factory=dict)
 
@@ -230,7 +255,7 @@ class ContainerNetworkSpec(Described):
     """
 
     name: str
-    driver: str = "bridge"
+    driver: str = Field(default="bridge", json_schema_extra={"enum": list(DRIVERS)})
     node: str | None = None
     nodes: tuple[str, ...] = ()
     subnet: Network4 | None = None

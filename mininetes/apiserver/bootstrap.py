@@ -22,6 +22,8 @@ LEASES = "/registry/masterleases/"
 RENEW_S = 5.0
 LEASE_S = 15.0
 """A server that did not renew its lease for so long is no endpoint of ``kubernetes`` any more."""
+_ANOTHERS_TURN_S = (0.05, 0.2, 0.5, 0)
+"""How long a server that is making the same is given, each time; after the last it is an error."""
 
 
 async def keep(registry: Registry, address: str) -> None:
@@ -72,23 +74,19 @@ async def bootstrap(registry: Registry, servers: Sequence[str]) -> None:
 
 
 async def _ensure(registry: Registry, resource: str, namespace: str | None, wanted: dict[str, Any]) -> None:
-    with contextlib.suppress(ApiError):
-        await registry.get(by_name(resource), namespace, wanted["metadata"]["name"])
-        return
-    try:
-        await registry.create(by_name(resource), namespace, wanted, WriteOptions())
-    except ApiError as refused:
-        if refused.reason != "AlreadyExists" and not await _exists(registry, resource, namespace, wanted):
-            raise
-
-
-async def _exists(registry: Registry, resource: str, namespace: str | None, wanted: dict[str, Any]) -> bool:
-    """Whether another server was first: the service's address is then taken before its name is."""
-    try:
-        await registry.get(by_name(resource), namespace, wanted["metadata"]["name"])
-    except ApiError:
-        return False
-    return True
+    for wait_s in _ANOTHERS_TURN_S:
+        with contextlib.suppress(ApiError):
+            await registry.get(by_name(resource), namespace, wanted["metadata"]["name"])
+            return
+        try:
+            await registry.create(by_name(resource), namespace, wanted, WriteOptions())
+            return
+        except ApiError as refused:
+            if not wait_s:
+                raise
+            if refused.reason == "AlreadyExists":
+                return
+        await asyncio.sleep(wait_s)  # another server is faster: the service's address is taken before its name is
 
 
 def kubernetes_service(address: str) -> dict[str, Any]:

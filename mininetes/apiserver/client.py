@@ -18,6 +18,7 @@ import orjson
 
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.resources import by_name
+from mininetes.deadline import within
 from mininetes.errors import MininetesError
 from mininetes.kernel.netns import in_netns
 
@@ -263,8 +264,8 @@ class Client:
     ) -> aiohttp.ClientResponse:
         watch = "watch" in query
         timeout = aiohttp.ClientTimeout(total=None if watch else s, connect=min(CONNECT_S, s))
-        sending = self._opened().request(method, url, params=query, data=data, headers=headers, timeout=timeout)
-        return await (asyncio.wait_for(sending, s) if watch else sending)
+        async with within(s if watch else None):
+            return await self._opened().request(method, url, params=query, data=data, headers=headers, timeout=timeout)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -23,6 +23,7 @@ from pathlib import Path
 import aiohttp
 
 from mininetes.apiserver.store.gateway import connector_in
+from mininetes.deadline import within
 from mininetes.errors import MininetesError, MissingFeature
 from mininetes.kernel.processes import HERE, Namespaces
 from mininetes.kernel.processes import run as run_process
@@ -201,7 +202,8 @@ class EtcdProcesses:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(by)
         try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
+            async with within(_STOP_S):
+                await process.wait()
         except asyncio.TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -21,6 +21,7 @@ from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.registry import Registry
 from mininetes.apiserver.resources import by_name
 from mininetes.apiserver.store import Stored
+from mininetes.deadline import within
 from mininetes.kernel.netns import in_netns
 
 KUBELET_PORT = 10250
@@ -64,7 +65,8 @@ class Kubelets:
         """Pass a container's log on, as it comes. Raises ApiError 400, 404, 503."""
         url = await self._url(call, "containerLogs")
         try:
-            answer = await asyncio.wait_for(self._opened().get(url), ANSWER_S)
+            async with within(ANSWER_S):
+                answer = await self._opened().get(url)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as failed:
             raise _unreachable(url, failed) from None
         async with answer:
@@ -90,7 +92,8 @@ class Kubelets:
                 url, protocols=wanted, autoping=False, max_msg_size=_LARGEST_FRAME, compress=0
             )
             try:
-                kubelet = await asyncio.wait_for(connecting, ANSWER_S)
+                async with within(ANSWER_S):
+                    kubelet = await connecting
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as failed:
                 refusal = refusals[0] if refusals else _unreachable(url, failed)
                 self._remember(call.request, refusal)

@@ -19,6 +19,7 @@ from mininetes.apiserver.store import (
     StoreEvent,
     StoreUnavailable,
 )
+from mininetes.deadline import within
 
 PREFIX = "/registry/namespaces/"
 _LOOK_AGAIN_S = 1.0
@@ -120,5 +121,6 @@ class Namespaces:
             return False
         async with self._store.watch(f"/registry/pods/{name}/", after=revision) as watch:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(anext(watch), _LOOK_AGAIN_S)
+                async with within(_LOOK_AGAIN_S):
+                    await anext(watch)
         return False

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from mininetes.cli.options import description, output_option
+from mininetes import parts
+from mininetes.cli.options import description, output_option, source_of
 from mininetes.errors import BadInput, MissingFeature
 from mininetes.kernel import features
 
@@ -29,17 +30,23 @@ def doctor_command(output: str) -> int:
 
 @click.command("validate", epilog="Example: mininetes validate my-cluster.yaml; mininetes validate --schema")
 @click.argument("cluster_file", required=False, metavar="CLUSTER.yaml")
-@click.option("--schema", is_flag=True, help="Print the JSON schema of cluster files, for editors, and check none.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of cluster files, for editors; takes no file.")
 @output_option
 def validate_command(cluster_file: str | None, schema: bool, output: str) -> int:
-    """Check a cluster file as `up` would, and build nothing; status 2 when it is wrong."""
+    """Check a cluster file as `up` would, and build nothing; status 2 when it is wrong.
+
+    CLUSTER.yaml is a cluster file, the name of a ready-made one, or - for standard input.
+    """
     if schema:
         from mininetes.cluster_schema import cluster_schema  # noqa: PLC0415
 
-        click.echo(json.dumps(cluster_schema(), indent=2))
+        if cluster_file is not None:
+            right = f"left out with --schema, which checks no file; 'mininetes validate {cluster_file}' does"
+            raise BadInput("CLUSTER.yaml", cluster_file, right)
+        click.echo(json.dumps(cluster_schema(parts.names("proxy")), indent=2))
         return 0
     if cluster_file is None:
-        raise BadInput("CLUSTER.yaml", None, "a cluster file, or --schema alone")
+        raise BadInput("CLUSTER.yaml", None, "a cluster file, - for standard input, or --schema alone")
     from mininetes.testbed.preflight import checked  # noqa: PLC0415
 
     spec = checked(description(cluster_file, None)).spec
@@ -47,5 +54,6 @@ def validate_command(cluster_file: str | None, schema: bool, output: str) -> int
         click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
     else:
         nodes, pods = len(spec.nodes), spec.pods.per_node
-        click.echo(f"{cluster_file} is valid: {nodes} nodes with {pods} pods each, fabric {spec.fabric.title}")
+        file = source_of(cluster_file)
+        click.echo(f"{file} is valid: {nodes} nodes with {pods} pods each, fabric {spec.fabric.title}")
     return 0

@@ -22,7 +22,8 @@ from mininetes.lab.asking import ask
 def graph_command(cluster_file: str | None, lab: str | None, form: str | None, out: Path | None, **flags: Any) -> int:
     """Draw a cluster: nodes with addresses, pod subnets and pods, what joins them, and what lies outside.
 
-    CLUSTER.yaml is a cluster file or the name of a ready-made one; without it the flags alone count. Nothing is built.
+    CLUSTER.yaml is a cluster file, the name of a ready-made one, or - for standard input; without it the flags alone
+    count. Nothing is built.
     """
     from mininetes.testbed import graph  # noqa: PLC0415 - imports Mininet
     from mininetes.testbed.blueprint import draw  # noqa: PLC0415

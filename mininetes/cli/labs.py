@@ -38,7 +38,10 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Print what would be done to the kernel, as commands, and do nothing.")
 @output_option
 def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: bool, output: str, **flags: Any) -> int:
-    """Bring a cluster up in a lab of its own, and leave it running."""
+    """Bring a cluster up in a lab of its own, and leave it running.
+
+    CLUSTER.yaml is a cluster file, the name of a ready-made one, or - for standard input. Flags count more than it.
+    """
     spec = description(cluster_file, flags.pop("lab"), **flags)
     from mininetes.testbed import preflight  # noqa: PLC0415 - imports Mininet
 
@@ -81,6 +84,8 @@ def _follow(supervised: Supervised, progress: Callable[[str], None]) -> dict[str
     for event in supervised.events():
         if "step" in event:
             progress(event["step"])
+        elif "trouble" in event:
+            click.echo(f"still waiting: {event['trouble']}", err=True)
         elif "ready" in event:
             ready: dict[str, Any] = event["ready"]
             return ready

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,8 @@ import yaml
 
 from mininetes import parts
 from mininetes.errors import BadInput
-from mininetes.spec import ClusterSpec, describe, read_cluster_file
+from mininetes.spec import ClusterSpec, describe, read_cluster, read_cluster_file
+from mininetes.spec_sections import MOST_NODES
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,7 +41,9 @@ def cluster_arguments(command: _F) -> _F:
                 "--fabric", metavar="NAME", help="How pods' packets cross nodes: static, vxlan, ..., or a path."
             ),
             click.option("--cni", metavar="CONFLIST", help="CNI configuration: a name or a path."),
-            click.option("--proxy", metavar="MODE", help="kube-proxy's mode: iptables unless said otherwise."),
+            click.option(
+                "--proxy", metavar="MODE", help="kube-proxy's mode, iptables unless said; or one of your own."
+            ),
             click.option(
                 "--set",
                 "settings",
@@ -70,21 +74,44 @@ def _set(spec: dict[str, Any], field: str, value: object) -> None:
     place[last] = value
 
 
+def _part_from_folder(key: str, name: str, folder: Path) -> str:
+    """A part's path from that folder; a name as it is."""
+    return parts.absolute_mode(name, folder) if key == "proxy" else parts.absolute(name, folder)
+
+
 def from_folder(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a file's ``spec`` in which paths of parts start from the file's folder."""
     spec = dict(spec)
     for key in ("cni", "underlay", "fabric", "proxy"):
-        part = spec.get(key)
-        if key == "proxy" and isinstance(part, str):
-            continue  # a mode
-        if isinstance(part, dict) and isinstance(part.get("name"), str):
-            spec[key] = {**part, "name": parts.absolute(part["name"], folder)}
+        part, word = spec.get(key), _SHORTHANDS.get(key, "name")
+        if isinstance(part, dict) and isinstance(part.get(word), str):
+            spec[key] = {**part, word: _part_from_folder(key, part[word], folder)}
         elif isinstance(part, str):
-            spec[key] = parts.absolute(part, folder)
+            spec[key] = _part_from_folder(key, part, folder)
         program = part.get("exec") if isinstance(part, dict) else None
         if isinstance(program, list) and program and isinstance(program[0], str):
             spec[key] = {**spec[key], "exec": [parts.absolute(program[0], folder), *program[1:]]}
     return spec
+
+
+def source_of(cluster_file: str) -> str:
+    """What people call a cluster file that was asked for."""
+    return "standard input" if cluster_file == "-" else cluster_file
+
+
+def _read(cluster_file: str) -> tuple[str | None, dict[str, Any]]:
+    """Name and ``spec`` of a cluster file (a path, a part's name, or ``-``), its paths made absolute."""
+    if cluster_file == "-":
+        name, spec = read_cluster(sys.stdin.buffer.read(), source_of("-"), _note_of(source_of("-")))
+        return name, from_folder(spec, Path.cwd())
+    path = Path(cluster_file)
+    path = path if path.is_file() else parts.find("cluster", cluster_file).path
+    name, spec = read_cluster_file(path, _note_of(str(path)))
+    return name, from_folder(spec, path.parent)
+
+
+def _note_of(source: str) -> Callable[[str], None]:
+    return lambda text: click.echo(f"mininetes: {source}: {text}", err=True)
 
 
 def description(
@@ -99,17 +126,16 @@ def description(
     proxy: str | None = None,
     settings: tuple[str, ...] = (),
 ) -> ClusterSpec:
-    """Make the checked description from a cluster file (a path or a part's name) and flags. Raises BadInput."""
+    """Make the checked description from a cluster file (a path, a part's name, or ``-``) and flags. Raises BadInput."""
     name: str | None = None
     spec: dict[str, Any] = {}
     if cluster_file is not None:
-        path = Path(cluster_file)
-        path = path if path.is_file() else parts.find("cluster", cluster_file).path
-        name, spec = read_cluster_file(path, lambda text: click.echo(f"mininetes: {path}: {text}", err=True))
-        spec = from_folder(spec, path.parent)
+        name, spec = _read(cluster_file)
     if nodes is not None:
         if nodes < 1:
             raise BadInput("--nodes", nodes, "at least 1")
+        if nodes > MOST_NODES:
+            raise BadInput("--nodes", nodes, f"at most {MOST_NODES}, the nodes that Kubernetes is made for")
         spec["nodes"] = {"controlPlane": 1, "workers": nodes - 1}
     flags = {"pods.perNode": pods, "underlay.name": underlay, "fabric.name": fabric, "cni": cni, "proxy.mode": proxy}
     for field, value in flags.items():

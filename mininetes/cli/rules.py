@@ -16,7 +16,9 @@ _CLUSTER_CIDR = "10.244.0.0/16"
 
 
 def _config(settings: tuple[str, ...]) -> dict[str, Any]:
-    """kube-proxy's configuration from FIELD=VALUE pairs with dotted fields."""
+    """kube-proxy's configuration from FIELD=VALUE pairs with dotted fields. Raises BadInput, also for wrong values."""
+    from mininetes.agents.kubeproxy.configuration import kube_proxy_config  # noqa: PLC0415
+
     config: dict[str, Any] = {"clusterCIDR": _CLUSTER_CIDR}
     for setting in settings:
         field, equals, text = setting.partition("=")
@@ -25,12 +27,32 @@ def _config(settings: tuple[str, ...]) -> dict[str, Any]:
         *way, last = field.split(".")
         place = config
         for key in way:
-            place = place.setdefault(key, {})
+            inner = place.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise BadInput("--set", setting, f"{key} has no fields of its own")
+            place = inner
         try:
             place[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise BadInput("--set", setting, "a value that YAML understands") from None
+    try:
+        kube_proxy_config(config, place="")
+    except BadInput as wrong:
+        raise BadInput(f"--set {wrong.field}", wrong.value, wrong.right) from None
     return config
+
+
+def _mode(asked: str | None, config: dict[str, Any]) -> str:
+    """The mode by --mode, or by the configuration's own field. Raises BadInput for one unknown, or two."""
+    from mininetes.agents.kubeproxy.compiling import compiler, mode_like  # noqa: PLC0415
+    from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE  # noqa: PLC0415
+
+    configured = config.get("mode")
+    mode = asked or configured or DEFAULT_MODE
+    compiler(mode)
+    if configured and configured != mode_like(mode):
+        raise BadInput("--set mode", configured, f"{mode_like(mode)}, as --mode says, or not set")
+    return mode
 
 
 def texts_of(ruleset: Any) -> dict[str, str]:
@@ -54,8 +76,8 @@ _READERS = {
 @click.command(
     "rules", epilog="Example: mininetes rules --mode iptables --node node1 -f objects.json | iptables-restore"
 )
-@click.option("--mode", default="iptables", show_default=True, metavar="MODE",
-              help="iptables, nftables, ipvs or userspace.")  # fmt: skip
+@click.option("--mode", metavar="MODE",
+              help="iptables (the default), nftables, ipvs, userspace, or one of your own.")  # fmt: skip
 @click.option("--node", required=True, metavar="NODE", help="The node whose proxy would write the rules.")
 @click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), metavar="OBJECTS",
               help="Services, EndpointSlices and Nodes: YAML or JSON documents, a List, or lists by kind.")  # fmt: skip
@@ -65,18 +87,21 @@ _READERS = {
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="Text to be restored, or JSON with one text for each tool.")  # fmt: skip
 def rules_command(
-    mode: str, node: str, path: Path, settings: tuple[str, ...], section: str | None, output: str
+    mode: str | None, node: str, path: Path, settings: tuple[str, ...], section: str | None, output: str
 ) -> None:
-    """Print the rules which NODE's proxy would write for OBJECTS; needs neither a lab nor root."""
-    from mininetes.agents.kubeproxy.compiling import compiled, compiler  # noqa: PLC0415
-    from mininetes.agents.kubeproxy.configuration import MODES  # noqa: PLC0415
+    """Print the rules which NODE's proxy would write for OBJECTS; needs neither a lab nor root.
+
+    They are those of its IPv4 proxy: of a dual-stack Service its IPv4 half; one of IPv6 alone is refused.
+    """
+    from mininetes.agents.kubeproxy.compiling import compiled  # noqa: PLC0415
     from mininetes.agents.kubeproxy.objects import read_objects  # noqa: PLC0415
 
-    compiler(mode)
-    texts = texts_of(compiled(read_objects(path), node, MODES[MODES.index(mode)], _config(settings)))
+    config = _config(settings)
+    wanted = _mode(mode, config)
+    texts = texts_of(compiled(read_objects(path), node, wanted, config))
     if section is not None:
         if section not in texts:
-            raise BadInput("--section", section, f"one of {', '.join(texts)} in mode {mode}")
+            raise BadInput("--section", section, f"one of {', '.join(texts)} in mode {wanted}")
         texts = {section: texts[section]}
     if output == "json":
         click.echo(json.dumps(texts, indent=2))

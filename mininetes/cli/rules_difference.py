@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,7 +14,6 @@ from mininetes.cli.rules import texts_of
 from mininetes.errors import BadInput
 
 if TYPE_CHECKING:
-    from mininetes.agents.kubeproxy.configuration import Mode
     from mininetes.apiserver.client import Client
 
 MOST_LINES = 40
@@ -25,7 +25,7 @@ class Rules:
     """The services of a cluster, with what decides how one of its nodes, ``node``, writes their rules."""
 
     node: str
-    mode: Mode
+    mode: str
     config: dict[str, Any]
     services: list[dict[str, Any]]
     slices: Sequence[dict[str, Any]]
@@ -54,7 +54,7 @@ class Rules:
         found = [line for line in difflib.unified_diff(before, after, n=0, lineterm="") if not _is_heading(line)]
         if not found:
             return "  its rules stay as they are\n"
-        title = f"  rules of {self.node}, {self.mode}, with the endpoints of now"
+        title = f"  rules of {self.node}, {Path(self.mode).stem}, with the endpoints of now"
         if len(found) > MOST_LINES:
             return f"{title}: {len(found)} lines change\n"
         return f"{title}:\n" + "".join(f"    {line[0]} {line[1:]}\n" for line in found)
@@ -66,15 +66,15 @@ def _is_heading(line: str) -> bool:
 
 async def rules_of(client: Client) -> Rules | None:
     """The rules of the cluster's first node; None where an outside program writes them. Raises ApiError."""
-    from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE, MODES  # noqa: PLC0415
+    from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE  # noqa: PLC0415
 
     services = (await client.list("services"))["items"]
     slices = (await client.list("endpointslices.discovery.k8s.io"))["items"]
     nodes = sorted((await client.list("nodes"))["items"], key=lambda node: str(node["metadata"]["name"]))
     told = await client.get("configmaps", "kube-proxy", "kube-system")
     config = yaml.safe_load(told["data"]["config.conf"])
-    wanted = config.get("mode") or DEFAULT_MODE
-    if not nodes or wanted not in MODES:
+    mode = config.get("mode") or DEFAULT_MODE
+    if not nodes:
         return None
     known = {key: value for key, value in config.items() if key not in ("mode", "kind", "apiVersion")}
-    return Rules(nodes[0]["metadata"]["name"], MODES[MODES.index(wanted)], known, services, slices, nodes)
+    return Rules(nodes[0]["metadata"]["name"], mode, known, services, slices, nodes)

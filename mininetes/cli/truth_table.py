@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,19 @@ def _read_known(path: Path) -> list[Known]:
     return found
 
 
+def _modes(names: tuple[str, ...]) -> list[str]:
+    """The modes to measure in, of which each can work here. Raises BadInput or MissingFeature."""
+    from mininetes.agents.kubeproxy.compiling import mode_like  # noqa: PLC0415
+    from mininetes.agents.kubeproxy.preconditions import needed_features  # noqa: PLC0415
+    from mininetes.kernel import features  # noqa: PLC0415
+    from mininetes.testbed.truth import known_modes  # noqa: PLC0415
+
+    found = known_modes(names)
+    for mode in found:
+        features.require(needed_features(mode_like(mode), None))
+    return found
+
+
 @click.command("truth-table", epilog="Example: mininetes truth-table --service web --mode iptables --mode nftables")
 @lab_option
 @click.option("--service", "--include", "services", multiple=True, metavar="[NAMESPACE/]NAME",
@@ -100,40 +114,38 @@ def truth_table_command(
 ) -> int:
     """Ask every address of every service from all kinds of clients; status 1 when something else happens.
 
-    Clients are a pod and the node itself on each node, endpoints themselves, and clients outside. With several
+    Clients are a pod and the node itself on each node, endpoints themselves, and clients outside. A service with a
+    health-check node port is asked there too whether its nodes have endpoints: 200 or 503. With several
     modes or programs it says where they differ; a difference that is not a known one is a failure too. Of a program
     the behaviour of its --proxy-mode is expected, or of the mode in its --config, else that of mode iptables.
     """
-    from mininetes.agents.kubeproxy.preconditions import needed_features  # noqa: PLC0415
-    from mininetes.kernel import features  # noqa: PLC0415
     from mininetes.probes.service_asking import AskOptions  # noqa: PLC0415
     from mininetes.probes.truth_table import TruthTable  # noqa: PLC0415
     from mininetes.testbed import show_truth  # noqa: PLC0415
     from mininetes.testbed.proxying import proxy_programs  # noqa: PLC0415
-    from mininetes.testbed.truth import known_modes  # noqa: PLC0415
 
     AskOptions(connections, timeout_s)  # checks both before the lab is asked
     flows = _read_flows(flows_file) if flows_file is not None else []
     known = _read_known(known_file) if known_file is not None else []
     outside = [{"argv": each.argv, "title": each.title} for each in proxy_programs(programs)]
-    control = state.find(lab).control
-    for mode in known_modes(modes):
-        features.require(needed_features(mode, None))
+    control, in_turn = state.find(lab).control, _modes(modes)
+    began = time.monotonic()
     answer = ask(
         control,
         answer_within_s=_ANSWER_WITHIN_S,
         op="truth-table",
         services=list(services),
-        modes=list(modes),
+        modes=in_turn,
         programs=outside,
         flows=flows,
         connections=connections,
         timeout_s=timeout_s,
     )
+    took_s = time.monotonic() - began
     measured = TruthTable.from_json(answer).declared(known)
     if junit is not None:
         try:
-            junit.write_text(measured.junit())
+            junit.write_text(measured.junit(took_s))
         except OSError as failed:
             raise BadInput("--junit", str(junit), f"a file that can be written ({failed.strerror})") from None
     if output == "json":

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mininetes.deadline import within
 from mininetes.errors import BadInput, MininetesError
 from mininetes.experiments.loads_cpu import Meter
 from mininetes.experiments.results import Measurement
@@ -292,7 +293,8 @@ async def _running(argv: Sequence[str], place: Vantage, sign: str) -> AsyncItera
     try:
         assert process.stdout is not None
         try:
-            is_ready = await asyncio.wait_for(_says(process.stdout, sign), _START_S)
+            async with within(_START_S):
+                is_ready = await _says(process.stdout, sign)
         except asyncio.TimeoutError:
             raise LoadFailed(f"{_title(argv)} in {place.name}: not ready within {_START_S:g} s") from None
         if not is_ready:
@@ -314,7 +316,8 @@ async def _run(argv: Sequence[str], place: Vantage, duration_s: float) -> dict[s
     """Run a client to its end and read its JSON. Raises LoadFailed."""
     process = await _start(argv, place)
     try:
-        stdout, stderr = await asyncio.wait_for(process.communicate(), duration_s + _GRACE_S)
+        async with within(duration_s + _GRACE_S):
+            stdout, stderr = await process.communicate()
     except asyncio.TimeoutError:
         raise LoadFailed(f"{_title(argv)} in {place.name}: not done {_GRACE_S:g} s after its time") from None
     finally:

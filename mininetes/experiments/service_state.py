@@ -63,6 +63,16 @@ def checked_mode(mode: str) -> str:
     raise BadInput("mode", mode, right)
 
 
+def one_node(pods: int = 0) -> dict[str, Any]:
+    """The ``spec`` of a cluster for such rules: one node without a control plane, which would write its own."""
+    return {
+        "nodes": {"controlPlane": 1, "workers": 0},
+        "fabric": "static",
+        "controlPlane": {"store": "none"},
+        "pods": {"perNode": pods},
+    }
+
+
 def require(mode: str) -> None:
     """See that the machine has what a mode needs, by trying it. Blocking. Raises MissingFeature."""
     features.require(needed_features(*MODES[checked_mode(mode)]))

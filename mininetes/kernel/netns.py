@@ -45,9 +45,11 @@ def umount(target: str, *, detach: bool = False) -> None:
     _check(_libc.umount2(target.encode(), 2 if detach else 0), f"umount {target}")
 
 
+MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18

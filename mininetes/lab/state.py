@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from mininetes.errors import BadInput, MininetesError
-from mininetes.spec import LAB_NAME, check_lab_name
+from mininetes.spec import check_lab_name
+from mininetes.spec_sections import LAB_NAME
 
 _UP, _CHANGING = 0, 1
 _FLOCK = "hhqqi4x"

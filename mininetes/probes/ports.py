@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mininetes.agents.ports_table import Origin, PortsView, Row, table, who
+from mininetes.deadline import within
 from mininetes.errors import BadInput
 from mininetes.kernel.netns import in_netns, socket_in
 from mininetes.probes.outcomes import Seen
@@ -301,7 +302,8 @@ async def _connect(question: Question, timeout_s: float) -> tuple[Seen, str]:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(loop.sock_connect(sock, (question.address, question.port)), timeout_s)
+            async with within(timeout_s):
+                await loop.sock_connect(sock, (question.address, question.port))
         except ConnectionRefusedError:
             return Seen.REFUSED, ""
         except (asyncio.TimeoutError, TimeoutError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mininetes.deadline import within
 from mininetes.errors import MininetesError
 
 _END_S = 5.0
@@ -108,7 +109,8 @@ class Responder:
                 if self._reader.done():
                     raise ResponderError(_GONE)
                 await loop.sock_sendall(self._control, json.dumps({"id": number, **message}).encode())
-            await asyncio.wait_for(reply, _ANSWER_S)
+            async with within(_ANSWER_S):
+                await reply
         except ConnectionError as error:
             raise ResponderError(_GONE) from error
         except asyncio.TimeoutError:

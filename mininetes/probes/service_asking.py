@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from mininetes.deadline import within
 from mininetes.errors import BadInput
 from mininetes.kernel.netns import socket_in
 from mininetes.probes.outcomes import Answer
 
-Reply = Literal["answered", "connected", "refused", "unreachable", "nothing"]
-"""The responder's line; a connection that stood without one; ECONNREFUSED; another error; silence."""
+Reply = Literal["answered", "connected", "refused", "unreachable", "nothing", "healthy", "unhealthy"]
+"""The responder's line; a connection that stood without one; ECONNREFUSED; another error; silence; HTTP 200 and 503."""
 
 _QUESTION = b"who?\n"
+_HEALTH_QUESTION = b"GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
+_HEALTH: dict[bytes, Reply] = {b"200": "healthy", b"503": "unhealthy"}
 _MOST = 4096
 _SILENCES = 3
 
@@ -25,7 +28,8 @@ _SILENCES = 3
 class Asking(NamedTuple):
     """From where, to where, and how often; ``one_by_one``: the next only when the last is over.
 
-    Silence is waited for ``patience`` times as long as the options have it.
+    Silence is waited for ``patience`` times as long as the options have it. ``health``: a health check over HTTP in
+    place of the responder's question.
     """
 
     netns: str
@@ -35,6 +39,7 @@ class Asking(NamedTuple):
     times: int
     one_by_one: bool
     patience: float = 1
+    health: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +107,16 @@ async def _ask(asking: Asking, timeout_s: float) -> tuple[Reply, Answer | None]:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(loop.sock_connect(sock, (asking.address, asking.port)), timeout_s)
+            async with within(timeout_s):
+                await loop.sock_connect(sock, (asking.address, asking.port))
             connected = kind == socket.SOCK_STREAM
             with contextlib.suppress(PermissionError):
                 # the sender's own packet filter has dropped it, or refused it, of which the socket hears next
-                await loop.sock_sendall(sock, _QUESTION)
-            said = await asyncio.wait_for(loop.sock_recv(sock, _MOST), timeout_s)
+                await loop.sock_sendall(
+                    sock, _HEALTH_QUESTION % asking.address.encode() if asking.health else _QUESTION
+                )
+            async with within(timeout_s):
+                said = await loop.sock_recv(sock, _MOST)
         except ConnectionRefusedError:
             return "refused", None
         except (asyncio.TimeoutError, TimeoutError, PermissionError):
@@ -115,5 +124,7 @@ async def _ask(asking: Asking, timeout_s: float) -> tuple[Reply, Answer | None]:
             return "connected" if connected else "nothing", None
         except OSError:
             return "connected" if connected else "unreachable", None
+    if asking.health:
+        return _HEALTH.get(said[len(b"HTTP/1.1 ") :][:3], "connected"), None
     answer = Answer.parse(said)
     return ("answered" if answer is not None else "connected"), answer

@@ -13,10 +13,12 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
 from mininetes.agents.kubeproxy.configuration import Mode
+from mininetes.agents.kubeproxy.health import checked_services
 from mininetes.agents.kubeproxy.services import Endpoint
 from mininetes.agents.kubeproxy.view import Fate, NodeView, PortTraffic
 
-AddressKind = Literal["cluster IP", "node port", "localhost", "external IP", "load balancer"]
+LOCALHOST = "127.0.0.1"
+AddressKind = Literal["cluster IP", "node port", "localhost", "external IP", "load balancer", "health check node port"]
 
 
 class Outcome(enum.Enum):
@@ -29,6 +31,10 @@ class Outcome(enum.Enum):
     """The proxy leaves it alone: no endpoint of the service answers."""
     CLOSED = "CLOSED"
     """Accepted by the proxy itself, and closed without an answer (mode userspace)."""
+    HEALTHY = "200"
+    """What the proxy itself says over HTTP at a health-check node port: there are ready endpoints on the node."""
+    UNHEALTHY = "503"
+    """There are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ def expect(
 
     ``address``: of a node port, which of the node's addresses is asked; the node's own one otherwise.
     """
+    if to == "health check node port":
+        return _health(view, traffic, address or view.address)
     if mode == "userspace":
         return _by_userspace(traffic, asker, to)
     if to == "node port" and not takes_node_ports(view, address or view.address):
@@ -85,6 +93,15 @@ def expect(
 def takes_node_ports(view: NodeView, address: str) -> bool:
     """Whether nodePortAddresses has that address of the node."""
     return view.node_ports_everywhere or address in view.node_port_ips
+
+
+def _health(view: NodeView, traffic: PortTraffic, address: str) -> Expected:
+    """What a load balancer hears that asks whether the node has endpoints: counted for the service, not for a port."""
+    if not takes_node_ports(view, address):
+        return Expected(Outcome.REJECT, why="not in nodePortAddresses: nobody listens")
+    ready = checked_services(view)[traffic.port.health_check_node_port].local_endpoints
+    why = f"{ready or 'no'} ready endpoint{'' if ready == 1 else 's'} on this node"
+    return Expected(Outcome.HEALTHY if ready else Outcome.UNHEALTHY, why=why)
 
 
 def _where_no_node_ports_are(traffic: PortTraffic, mode: Mode) -> Expected:
@@ -105,13 +122,20 @@ def _by_rules(view: NodeView, traffic: PortTraffic, asker: Asker, to: AddressKin
         masquerade = view.masquerade_all or (told and not _is_local(view, asker))
         why = "policy Local: endpoints of this node" if port.internal_local else "policy Cluster"
         return _serve(traffic, chosen, masquerade=masquerade, why=why)
-    if to == "localhost" and not view.localhost_node_ports:
-        return Expected(Outcome.NOMATCH, why="localhostNodePorts is off")
+    if to == "localhost" and (why := _why_not_on_localhost(view)):
+        return Expected(Outcome.NOMATCH, why=why)
     if _is_fenced_off(view, traffic, asker, to):
         return Expected(Outcome.DROP, why="not in loadBalancerSourceRanges")
     if not traffic.anywhere and asker.own and to in ("external IP", "load balancer"):
         return Expected(Outcome.NOMATCH, why="filter OUTPUT does not look at external addresses")
     return _external(view, traffic, asker)
+
+
+def _why_not_on_localhost(view: NodeView) -> str:
+    """Why mode iptables has no node ports there; "" where it has."""
+    if not view.localhost_node_ports:
+        return "localhostNodePorts is off, or no loopback address in nodePortAddresses"
+    return "" if takes_node_ports(view, LOCALHOST) else "not in nodePortAddresses"
 
 
 def _external(view: NodeView, traffic: PortTraffic, asker: Asker) -> Expected:

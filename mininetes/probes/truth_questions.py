@@ -3,7 +3,8 @@
        who asks                               what is asked
 each node, a pod on each,          cluster IP, external IPs, load balancer's addresses,
 an endpoint itself on each,   x    the node port of the own node and of another one
-clients outside, blocked ones      (the node: on localhost too; from outside: of every node)
+clients outside, blocked ones      (the node: on localhost too; from outside: of every node),
+                                   and so the health-check node port, once for a service
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ from dataclasses import dataclass
 
 from mininetes.agents.kubeproxy.configuration import Mode
 from mininetes.agents.kubeproxy.view import NodeView, PortTraffic
-from mininetes.probes.truth_expectation import AddressKind, Asker, Expected, Outcome, expect, takes_node_ports
+from mininetes.probes.truth_expectation import (
+    LOCALHOST,
+    AddressKind,
+    Asker,
+    Expected,
+    Outcome,
+    expect,
+    takes_node_ports,
+)
 from mininetes.probes.vantage import Vantage
-
-LOCALHOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ def questions(scene: Scene, wanted: Callable[[str], bool] = lambda _: True) -> Q
     if not scene.views:
         return Questions((), ())
     names = {view.node: {_key(each): each for each in view.ports} for view in scene.views.values()}
+    health: set[int] = set()
     for key, traffic in next(iter(names.values())).items():
         port = traffic.port
         if not wanted(f"{port.namespace}/{port.service}"):
@@ -101,6 +109,9 @@ def questions(scene: Scene, wanted: Callable[[str], bool] = lambda _: True) -> Q
             continue
         by_node = {node: ports[key] for node, ports in names.items() if key in ports}
         asked += _of_port(scene, by_node, told, skipped)
+        if port.health_check_node_port and port.health_check_node_port not in health:
+            health.add(port.health_check_node_port)
+            asked += _of_health(scene, by_node)
     return Questions(tuple(asked), tuple(skipped))
 
 
@@ -133,6 +144,27 @@ def _of_port(scene: Scene, by_node: Mapping[str, PortTraffic], told: bool, skipp
                 )
 
 
+def _of_health(scene: Scene, by_node: Mapping[str, PortTraffic]) -> Iterator[Question]:
+    """What a load balancer asks of each node, whoever asks it; the first port stands for its service."""
+    kind: AddressKind = "health check node port"
+    traffic = next(iter(by_node.values()))
+    service, number = traffic.port.name, traffic.port.health_check_node_port
+    for source, who in _sources(scene, by_node, {each.address for each in traffic.endpoints}):
+        for node in (each for each in _nodes_asked(scene, source) if each in by_node):
+            address = scene.views[node].address
+            path = _path(scene, by_node[node], source, node, (kind, address))
+            yield Question(scene.mode, service, source, who, kind, node, address, number, "tcp", (path,), {}, False)
+
+
+def _nodes_asked(scene: Scene, source: Vantage) -> list[str]:
+    """The nodes whose own addresses a source asks: its own and another one; from outside all."""
+    names = list(scene.views)
+    if source.kind == "outside":
+        return names
+    first = names.index(source.node)
+    return [*names[first:], *names[:first]][:2]
+
+
 def _sources(scene: Scene, nodes: Iterable[str], endpoints: set[str]) -> Iterator[tuple[Vantage, str]]:
     """Each node, its first pod that is no endpoint, its first that is one; and all that is outside."""
     for node in nodes:
@@ -159,10 +191,7 @@ def _targets(scene: Scene, traffic: PortTraffic, source: Vantage) -> Iterator[_T
     yield from (("load balancer", "", ip, port.port) for ip in port.load_balancer_ips)
     if not port.node_port:
         return
-    names = list(scene.views)
-    first = names.index(source.node) if inside else 0
-    turned = [*names[first:], *names[:first]]
-    for node in turned[:2] if inside else turned:
+    for node in _nodes_asked(scene, source):
         view = scene.views[node]
         yield "node port", node, view.address, port.node_port
         if node == source.node and not takes_node_ports(view, view.address):

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+from mininetes.probes.junit import Document
 from mininetes.probes.service_asking import Asking, AskOptions, Heard, ask_all
 from mininetes.probes.truth_expectation import Outcome
 from mininetes.probes.truth_questions import Path, Question, Questions
@@ -22,8 +23,14 @@ _PATIENCE = 4
 """Where answers must come, they may take so many times as long as what is silent is waited for."""
 _UNTOLD = 4
 """Tries of endpoints that do not say who they are."""
-_REPLIES = {Outcome.REJECT: "refused", Outcome.DROP: "nothing", Outcome.CLOSED: "connected"}
-_SHOWN = {"refused": "REJECT", "nothing": "DROP", "connected": "CLOSED", "unreachable": "unreachable"}
+_REPLIES = {
+    Outcome.REJECT: "refused",
+    Outcome.DROP: "nothing",
+    Outcome.CLOSED: "connected",
+    Outcome.HEALTHY: "healthy",
+    Outcome.UNHEALTHY: "unhealthy",
+}
+_SHOWN = {reply: outcome.value for outcome, reply in _REPLIES.items()} | {"unreachable": "unreachable"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,40 +190,44 @@ class TruthTable:
         more = f", {undeclared} undeclared differences between proxies" if undeclared else ""
         return f"{head}: {len(self.wrong)} not as they must be{but}{more}{left}"
 
-    def junit(self) -> str:
-        """The rows as JUnit XML: a test suite for each subject, one for the differences, one for what was not asked."""
-        root = Xml.Element("testsuites", name="truth-table")
+    def junit(self, seconds: float = 0.0) -> str:
+        """The rows as JUnit XML: a test suite for each subject, one for the differences, one for what was not asked.
+
+        ``seconds``: how long it took to measure them, which is done side by side.
+        """
+        document = Document("truth-table", seconds=seconds)
         for subject in self.subjects:
-            lines = [line for line in self.lines if line.subject == subject]
-            failures = str(sum(1 for line in lines if not line.holds))
-            suite = Xml.SubElement(root, "testsuite", name=subject, tests=str(len(lines)), failures=failures)
-            for line in lines:
-                of = f" of {line.at}" if line.at else ""
-                name = f"{line.source} ({line.who}) -> {line.to}{of} {line.address}:{line.port}/{line.protocol}"
-                case = Xml.SubElement(suite, "testcase", classname=f"{subject}.{line.service}", name=name)
-                if not line.holds:
-                    Xml.SubElement(case, "failure", message=line.wrong).text = f"expected {line.expected}"
+            with document.suite(subject) as suite:
+                for line in self.lines:
+                    if line.subject == subject:
+                        _row_in_junit(suite, line)
         if len(self.subjects) > 1:
-            _differences_in_junit(root, self.differences)
+            with document.suite("differences") as suite:
+                for each in self.differences:
+                    _difference_in_junit(suite, each)
         if self.skipped:
-            count = str(len(self.skipped))
-            suite = Xml.SubElement(root, "testsuite", name="not asked", tests=count, failures="0", skipped=count)
-            for each in self.skipped:
-                name, _, why = each.partition(": ")
-                case = Xml.SubElement(suite, "testcase", classname="not asked", name=name)
-                Xml.SubElement(case, "skipped", message=why)
-        return Xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+            with document.suite("not asked") as suite:
+                for text in self.skipped:
+                    name, _, why = text.partition(": ")
+                    case = Xml.SubElement(suite, "testcase", classname="not asked", name=name)
+                    Xml.SubElement(case, "skipped", message=why)
+        return document.text()
 
 
-def _differences_in_junit(root: Xml.Element, differences: Sequence[Difference]) -> None:
-    undeclared = str(sum(1 for each in differences if not each.reason))
-    suite = Xml.SubElement(root, "testsuite", name="differences", tests=str(len(differences)), failures=undeclared)
-    for each in differences:
-        service, _, source, who, to, at, *_ = each.question
-        name = f"{source} ({who}) -> {to}{f' of {at}' if at else ''}"
-        case = Xml.SubElement(suite, "testcase", classname=f"differences.{service}", name=name)
-        if not each.reason:
-            Xml.SubElement(case, "failure", message="not declared").text = str(each)
+def _row_in_junit(suite: Xml.Element, line: Line) -> None:
+    of = f" of {line.at}" if line.at else ""
+    name = f"{line.source} ({line.who}) -> {line.to}{of} {line.address}:{line.port}/{line.protocol}"
+    case = Xml.SubElement(suite, "testcase", classname=f"{line.subject}.{line.service}", name=name)
+    if not line.holds:
+        Xml.SubElement(case, "failure", message=line.wrong).text = f"expected {line.expected}"
+
+
+def _difference_in_junit(suite: Xml.Element, difference: Difference) -> None:
+    service, _, source, who, to, at, *_ = difference.question
+    name = f"{source} ({who}) -> {to}{f' of {at}' if at else ''}"
+    case = Xml.SubElement(suite, "testcase", classname=f"differences.{service}", name=name)
+    if not difference.reason:
+        Xml.SubElement(case, "failure", message="not declared").text = str(difference)
 
 
 async def measure(what: Questions, options: AskOptions | None = None) -> TruthTable:
@@ -235,6 +246,8 @@ def asking_of(question: Question, options: AskOptions) -> Asking:
     times = max(served, default=0) * options.per_endpoint if question.told else min(_UNTOLD, max(served, default=0) * 4)
     sticky = any(path.expected.sticky for path in question.paths)
     where = (question.source.netns, question.address, question.port, question.protocol)
+    if question.to == "health check node port":
+        return Asking(*where, _FEW, one_by_one=False, patience=_PATIENCE, health=True)
     return Asking(*where, times or _FEW, one_by_one=sticky, patience=_PATIENCE if times else 1)
 
 

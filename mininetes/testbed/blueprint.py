@@ -15,6 +15,8 @@ from mininet.topo import Topo
 from mininetes import parts
 from mininetes.agents.cni import installation
 from mininetes.agents.cni.configuration import NetworkConfiguration
+from mininetes.agents.cni.plugin_values import kind_on_the_wire
+from mininetes.agents.dns.manifests import LABELS as DNS_LABELS
 from mininetes.cluster.underlay import Underlay, add_outside, read_topo, topo_class
 from mininetes.errors import BadInput
 from mininetes.kernel.netstate import NetState
@@ -79,6 +81,11 @@ class Blueprint:
         }
 
     @property
+    def never_ready(self) -> frozenset[str]:
+        """The label k8s-app of system pods that kubelets' probes do not reach, as pods are attached here."""
+        return frozenset(DNS_LABELS.values()) if kind_on_the_wire(self.cni) else frozenset()
+
+    @property
     def masquerades_to_nodes(self) -> bool:
         """Whether the configuration translates what pods send to other nodes' addresses."""
         first = self.cni.plugins[0]
@@ -101,6 +108,7 @@ def draw(spec: ClusterSpec) -> Blueprint:
     if spec.proxy.exec:
         proxying.check_program(spec)
     elif spec.masters:
+        proxying.check_mode(spec)
         found["proxy"] = parts.find("proxy", proxying.proxy_mode(spec))
     topo = _topo(spec, found["underlay"])
     underlay = read_topo(topo)

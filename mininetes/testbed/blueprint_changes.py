@@ -9,8 +9,7 @@ from mininet.topo import Topo
 
 from mininetes.cluster.underlay import Cable, Underlay, UnderlayHost, read_topo
 from mininetes.errors import BadInput
-from mininetes.spec import HOST_NAME
-from mininetes.spec_sections import NodeSpec
+from mininetes.spec_sections import HOST_NAME, NodeSpec
 from mininetes.testbed.blueprint import Blueprint, PodPlan
 from mininetes.testbed.fabric import FabricNode
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from mininetes.agents.running import end, together
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.informer import Informer
 from mininetes.errors import MininetesError
+from mininetes.testbed.pod_troubles import PodTroubles
 
+TROUBLES_EVERY_S = 5.0
+"""Who waits so long is told why, and again when that changes."""
 _MOST_NAMED = 8
 
 
@@ -21,10 +24,18 @@ def is_ready(obj: Mapping[str, Any] | None) -> bool:
 
 
 class ClusterWatch:
-    """Nodes, pods and deployments as the API has them, kept up to date until `close`."""
+    """Nodes, pods and deployments as the API has them, kept up to date until `close`.
 
-    def __init__(self, client: Client) -> None:
+    ``trouble`` hears what keeps pods from getting ready that are waited for long. Pods and deployments whose label
+    ``k8s-app`` is among ``unawaited`` are never waited for.
+    """
+
+    def __init__(
+        self, client: Client, trouble: Callable[[str], None] = lambda _: None, unawaited: Collection[str] = ()
+    ) -> None:
         self.client = client
+        self.troubles = PodTroubles(client, trouble)
+        self._unawaited = frozenset(unawaited)
         self._nodes = Informer(client, "nodes")
         self._pods = Informer(client, "pods")
         self._deployments = Informer(client, "deployments.apps")
@@ -59,15 +70,29 @@ class ClusterWatch:
         self._task = asyncio.get_running_loop().create_task(running, name="cluster watch")
         await asyncio.gather(*(informer.synced() for informer in self._informers))
 
-    async def until(self, lacks: Callable[[], Iterable[str]], what: str, *, within_s: float) -> None:
-        """Wait until ``lacks()`` names nothing any more. Raises MininetesError with what it still names then."""
+    async def until(
+        self,
+        lacks: Callable[[], Iterable[str]],
+        what: str,
+        *,
+        within_s: float,
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Wait until ``lacks()`` names nothing any more. Raises MininetesError with what it still names then.
+
+        ``meanwhile`` is done every few seconds of it.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
+        look = loop.time() + TROUBLES_EVERY_S
         while missing := list(lacks()):
             change = loop.create_future()
             self._waiting.append(change)
-            done, _ = await asyncio.wait([change], timeout=max(0.0, end - loop.time()))
-            if not done:
+            await asyncio.wait([change], timeout=max(0.0, min(end, look) - loop.time()))
+            if meanwhile is not None and loop.time() >= min(look, end):
+                await meanwhile()
+                look = loop.time() + TROUBLES_EVERY_S
+            if loop.time() >= end and (missing := list(lacks())):
                 more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
                 said = ", ".join(missing[:_MOST_NAMED]) + more
                 raise MininetesError(f"not within {within_s:g} s: {what}: {said}")
@@ -78,16 +103,28 @@ class ClusterWatch:
         Pods whose label ``k8s-app`` is ``but`` are not waited for.
         """
         wanted = list(nodes)
+        unawaited = self._unawaited | ({but} if but else set())
+
+        def unready() -> dict[str, dict[str, Any]]:
+            return {name: pod for name, pod in self.pods.items() if _app(pod) not in unawaited and not is_ready(pod)}
 
         def lacks() -> Iterable[str]:
-            yield from (f"node {name}" for name in wanted if not is_ready(self.nodes.get(name)))
-            pods = {name: pod for name, pod in self.pods.items() if not but or _app(pod) != but}
-            yield from (f"pod {name}{_why(pod)}" for name, pod in pods.items() if not is_ready(pod))
+            yield from (f"node {name}{_unready(self.nodes.get(name))}" for name in wanted
+                        if not is_ready(self.nodes.get(name)))  # fmt: skip
+            yield from (f"pod {name}{self._why(name, pod)}" for name, pod in unready().items())
             for name, deployment in self._deployments.items.items():
-                if deployment.get("status", {}).get("availableReplicas", 0) < deployment["spec"]["replicas"]:
+                available = deployment.get("status", {}).get("availableReplicas", 0)
+                if _app(deployment) not in unawaited and available < deployment["spec"]["replicas"]:
                     yield f"deployment {name}"
 
-        await self.until(lacks, "nodes, pods and deployments are ready", within_s=within_s)
+        async def meanwhile() -> None:
+            await self.troubles.look(unready())
+
+        await self.until(lacks, "nodes, pods and deployments are ready", within_s=within_s, meanwhile=meanwhile)
+
+    def _why(self, name: str, pod: Mapping[str, Any]) -> str:
+        said = self.troubles.of(name)
+        return f" ({said})" if said else _why(pod)
 
     async def close(self) -> None:
         """Watch no more. May be called twice."""
@@ -99,6 +136,14 @@ class ClusterWatch:
 
 def _app(pod: Mapping[str, Any]) -> str:
     return str((pod["metadata"].get("labels") or {}).get("k8s-app", ""))
+
+
+def _unready(node: Mapping[str, Any] | None) -> str:
+    """What a node says of why it is not ready, in brackets; empty when it says nothing."""
+    for condition in (node or {}).get("status", {}).get("conditions", []):
+        if condition["type"] == "Ready" and condition.get("message"):
+            return f" ({condition['message']})"
+    return ""
 
 
 def _why(pod: Mapping[str, Any]) -> str:

@@ -27,7 +27,6 @@ from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubelet import PortServer, RunningPod
 from mininetes.agents.kubelet.kubelet import Kubelet
 from mininetes.agents.kubeproxy.agent import KubeProxy
-from mininetes.agents.kubeproxy.configuration import Mode
 from mininetes.agents.objects import SYSTEM
 from mininetes.agents.scheduler import Scheduler
 from mininetes.agents.shim.client import Shim
@@ -50,6 +49,7 @@ from mininetes.testbed.node_leaving import delete_node, empty_node
 from mininetes.testbed.node_setup import cluster_facts, write_node_files, write_packet_filters
 from mininetes.testbed.proxy_seats import ProxySeats
 from mininetes.testbed.ready_made import create_pods
+from mininetes.testbed.reporting import Progress
 from mininetes.testbed.system_objects import system_objects
 
 log = logging.getLogger("mininetes")
@@ -90,9 +90,9 @@ class ControlPlane:
         masters = [self.places[node.name] for node in self.spec.masters]
         self.api_servers = ApiServers(self.spec, masters, self.credentials, host_api)
 
-    async def start(self, progress: Callable[[str], None]) -> None:
+    async def start(self, progress: Progress) -> None:
         """Start everything and return when it is ready: nodes, ready-made pods, DNS. Raises MininetesError."""
-        progress("control plane")
+        progress.step("control plane")
         loop = asyncio.get_running_loop()
         preparing = loop.run_in_executor(self._executor, self._prepare_nodes)
         self._shim = await Shim.start()
@@ -104,20 +104,20 @@ class ControlPlane:
         await self.api_servers.wait_ready(client)
         if self._host_api is not None:
             self._host_api.publish(self.credentials.kubeconfig(self._host_api.server))
-        self._watch = ClusterWatch(client)
+        self._watch = ClusterWatch(client, progress.trouble, self.blueprint.never_ready)
         await self._watch.start()
         self._add_agents()
         self.tasks.start_all([each for each in self.tasks.names() if each[1] != self.proxy_seats.name])
-        progress(f"{len(self.blueprint.pods)} pods")
+        progress.step(f"{len(self.blueprint.pods)} pods")
         await create_pods(self._watch, self.blueprint.pods, self._attached)
         configuration = node_files.proxy_configuration_text(cluster_facts(self.spec))
         for manifest in system_objects(self.spec.network.services, configuration, self.spec.proxy.exec):
             resource = by_kind(manifest["apiVersion"], manifest["kind"])
             await client.create(resource.resource_name, manifest, SYSTEM)
-        progress("waiting until all is ready")
+        progress.step("waiting until all is ready")
         await self._watch.ready(self.places, within_s=READY_WITHIN_S, but=KubeProxy.name)
         # the proxies come last: their first rules then have all there is, and no change waits for minSyncPeriod
-        progress(f"rules of services, {self.proxy_seats.title}")
+        progress.step(f"rules of services, {self.proxy_seats.title}")
         self.tasks.start_all()
         await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
@@ -125,7 +125,7 @@ class ControlPlane:
             await self.fabric_seats.weave.ready(self.tasks)
         self.fabric_seats.follow()
 
-    async def switch_proxies(self, mode: Mode) -> None:
+    async def switch_proxies(self, mode: str) -> None:
         """Have all nodes' kube-proxies work in another mode. Raises BadInput or MininetesError."""
         await self.proxy_seats.switch(mode, self.places, within_s=READY_WITHIN_S)
 

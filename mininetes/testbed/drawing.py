@@ -117,7 +117,7 @@ def _choices(blueprint: Blueprint) -> str:
     spec = blueprint.spec
     if not spec.masters:
         return f"CNI {Path(spec.cni).name}, no control plane"
-    proxy = Path(spec.proxy.exec[0]).name if spec.proxy.exec else proxying.proxy_mode(spec)
+    proxy = Path(spec.proxy.exec[0]).name if spec.proxy.exec else proxying.mode_title(proxying.proxy_mode(spec))
     return f"CNI {Path(spec.cni).name}, kube-proxy {proxy}, objects in {spec.control_plane.store}"
 
 

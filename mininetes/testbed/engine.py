@@ -22,7 +22,7 @@ from mininetes.spec import ClusterSpec
 from mininetes.testbed import control
 from mininetes.testbed.blueprint import draw
 from mininetes.testbed.host_api import HostApi
-from mininetes.testbed.reporting import Reporter, start_logging
+from mininetes.testbed.reporting import Progress, Reporter, start_logging
 from mininetes.testbed.testbed import Testbed
 
 __all__ = ["Reporter", "phase", "run_engine", "running", "serve"]
@@ -35,9 +35,16 @@ def phase(name: str) -> None:
     log.info("phase %s", name)
 
 
-def _tell(reporter: Reporter, step: str) -> None:
-    log.info("step %s", step)
-    reporter.say(step=step)
+def _telling(reporter: Reporter) -> Progress:
+    def step(name: str) -> None:
+        log.info("step %s", name)
+        reporter.say(step=name)
+
+    def trouble(text: str) -> None:
+        log.warning("waiting: %s", text)
+        reporter.say(trouble=text)
+
+    return Progress(step, trouble)
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +75,7 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
             task.cancel()
 
     try:
-        await testbed.bring_up(lambda step: _tell(reporter, step), listen)
+        await testbed.bring_up(_telling(reporter), listen)
         server = None
         if "control" in config["fds"]:
             listener = socket.socket(fileno=config["fds"]["control"])

@@ -54,11 +54,12 @@ class FabricView:
         underlay has no way, or one in a circle.
         """
         found: dict[str, tuple[Hop, ...]] = {}
+        end = self.underlay.at(address)
         waiting = [source]
         while waiting:
             name = waiting.pop(0)
             host = self.underlay.hosts[name]
-            if name in found or any(each.address and each.address.ip == address for each in host.interfaces):
+            if name in found or host is end:
                 continue
             hops = host.hops_to(address)
             if not hops or len(found) > _MOST_ROUTERS:

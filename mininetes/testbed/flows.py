@@ -19,8 +19,8 @@ from mininetes.errors import MininetesError
 from mininetes.kernel import processes
 from mininetes.probes.responder_client import ResponderError
 from mininetes.probes.service_asking import AskOptions
-from mininetes.probes.truth_expectation import AddressKind, Expected, Outcome
-from mininetes.probes.truth_questions import LOCALHOST, Path, Question, Questions, Scene
+from mininetes.probes.truth_expectation import LOCALHOST, AddressKind, Expected, Outcome
+from mininetes.probes.truth_questions import Path, Question, Questions, Scene
 from mininetes.probes.truth_table import Line, TruthTable, measure
 from mininetes.probes.vantage import Vantage
 from mininetes.testbed import proxying

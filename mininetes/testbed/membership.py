@@ -21,6 +21,7 @@ from mininetes.lab.filesystem import remove_node
 from mininetes.testbed.blueprint import Blueprint
 from mininetes.testbed.blueprint_changes import Joining, with_node, without_node
 from mininetes.testbed.fabric_running import RunningFabric
+from mininetes.testbed.networks_running import Networks
 
 if TYPE_CHECKING:
     from mininetes.testbed.control_plane import ControlPlane
@@ -37,6 +38,7 @@ class Changing(Protocol):
 
     blueprint: Blueprint
     control_plane: ControlPlane | None
+    networks: Networks | None
 
     def places(self) -> dict[str, Placement]:
         """Where each node's agents work."""
@@ -46,9 +48,6 @@ class Changing(Protocol):
 
     async def clear_out(self, node: str) -> None:
         """Without a control plane: end what runs on a node, and its pods."""
-
-    async def leave_networks(self, node: str) -> None:
-        """End what a node has of container networks."""
 
     def note_hosts(self) -> None:
         """Write down who is there, for all nodes and for those who attach to the cluster. Blocks."""
@@ -94,6 +93,8 @@ class Membership:
                 self.changes.append(("join", node))
                 await self._in_thread(self._cluster.note_hosts)
                 await self._start(joining)
+                if self._cluster.networks is not None:
+                    await self._cluster.networks.welcome_node(node)
                 await self._fabric_follows(joining.blueprint)
             except BaseException:
                 await self._take_out(node, holder, before, undoing=True)
@@ -126,7 +127,8 @@ class Membership:
             await self._take_out(name, self._net.holders.get(name, 0), without_node(self._cluster.blueprint, name))
 
     async def _take_out(self, name: str, holder: int, after: Blueprint, *, undoing: bool = False) -> None:
-        await self._cluster.leave_networks(name)
+        if self._cluster.networks is not None:
+            await self._cluster.networks.forget_node(name)
         plane = self._cluster.control_plane
         if plane is None:
             await self._cluster.clear_out(name)

@@ -20,9 +20,6 @@ from mininetes.cluster.underlay import ANYWHERE
 from mininetes.errors import BadInput
 from mininetes.testbed.blueprint import Blueprint
 
-DRIVERS = ("bridge", "macvlan", "ipvlan", "overlay")
-"""Those of which networks can be made."""
-
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 """The networks that every node has, with their drivers."""
 
@@ -46,7 +43,7 @@ class Network:
     """A network: of one node, or an overlay of several. ``on_lan``: its subnet is that of its parent's link.
 
     ``ip_range``: the part of the subnet that addresses are taken from. ``icc``: whether its members reach each other.
-    It stays the same (also to ``==``) when a node leaves it.
+    ``grows``: it is of all nodes, also of those that join. It stays the same (to ``==``) when nodes join and leave.
     """
 
     name: str
@@ -61,6 +58,7 @@ class Network:
     vni: int = 0
     icc: bool = True
     on_lan: bool = False
+    grows: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Network) and (self.name, self.node) == (other.name, other.node)

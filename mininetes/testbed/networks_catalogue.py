@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from pydantic import ValidationError
 
 from mininetes.errors import BadInput
-from mininetes.spec_sections import ContainerNetworkSpec, ContainerSpec, Described
+from mininetes.spec_sections import DRIVERS, ContainerNetworkSpec, ContainerSpec, Described
 from mininetes.testbed.networks import (
     DEFAULT_BRIDGE,
-    DRIVERS,
     FIRST_VNI,
     GATEWAY_BRIDGE,
     MODES,
@@ -106,6 +105,7 @@ class Catalogue:
             gateway=subnet.gateway,
             ip_range=subnet.ip_range,
             on_lan=on_lan,
+            grows=wanted.driver == "overlay" and not (wanted.nodes or wanted.node),
             vni=self._free_vni() if wanted.driver == "overlay" else 0,
             **settings,
         )
@@ -200,6 +200,22 @@ class Catalogue:
         if network.is_predefined:
             raise BadInput(place.field("network"), network.name, "a network that is not predefined")
         self.networks.remove(network)
+
+    def welcome_node(self, node: str) -> None:
+        """Extend to a node that joins the networks that are of all nodes. May be called twice."""
+        self.networks = [
+            replace(each, nodes=(*each.nodes, node)) if each.grows and node not in each.nodes else each
+            for each in self.networks
+        ]
+
+    def forget_node(self, node: str) -> None:
+        """Take a node that leaves off its networks, and away those that are of no other. May be called twice."""
+        self.endpoints = [each for each in self.endpoints if each.node != node]
+        self.networks = [
+            replace(each, nodes=tuple(name for name in each.nodes if name != node))
+            for each in self.networks
+            if each.nodes != (node,)
+        ]
 
     # --- members ------------------------------------------------------------------------------------------------
 

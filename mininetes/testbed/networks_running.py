@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import os
 import socket
@@ -144,17 +143,17 @@ class Networks:
                     each for each in catalogue.endpoints if (each.owner, each.network.name) != (owner, GATEWAY_BRIDGE)
                 ]
 
+    async def welcome_node(self, node: str) -> None:
+        """Give a node that has joined the overlays that are of all nodes. Raises MininetesError."""
+        async with self._change() as (catalogue, _):
+            catalogue.welcome_node(node)
+
     async def forget_node(self, node: str) -> None:
         """End what containers and networks a node has: it leaves. Raises MininetesError."""
         for container in [each for each in self.catalogue.containers.values() if each.node == node]:
             await self.stop(container.name)
         async with self._change() as (catalogue, _):
-            catalogue.endpoints = [each for each in catalogue.endpoints if each.node != node]
-            catalogue.networks = [
-                dataclasses.replace(each, nodes=tuple(name for name in each.nodes if name != node))
-                for each in catalogue.networks
-                if each.nodes != (node,)
-            ]
+            catalogue.forget_node(node)
         self._nodes.pop(node, None)
         self._links.pop(node, None)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mininetes import parts
-from mininetes.agents.cni.plugin_values import kernel_features
+from mininetes.agents.cni.plugin_values import kernel_features, kind_on_the_wire
+from mininetes.agents.kubeproxy.compiling import mode_like
 from mininetes.agents.kubeproxy.preconditions import needed_features
 from mininetes.errors import MissingFeature
 from mininetes.kernel import features
@@ -51,6 +52,11 @@ def notes(blueprint: Blueprint) -> list[str]:
             f"without a control plane no {fabric.agent} runs: fabric {spec.fabric.title} is set up once, and what "
             "somebody changes of it is shown by status and not repaired"
         )
+    if spec.masters and (kind := kind_on_the_wire(blueprint.cni)):
+        found.append(
+            f"cni {spec.cni} has pods on the nodes' wire by {kind}, where the kernel lets no node reach its own pods: "
+            "probes of kubelets fail (coredns stays unready, and is not waited for), and pods do not reach services"
+        )
     return found
 
 
@@ -69,7 +75,7 @@ def require_agents_features(spec: ClusterSpec) -> None:
 
 
 def _agents_features(spec: ClusterSpec) -> list[str]:
-    needed = [] if spec.proxy.exec else needed_features(proxying.proxy_mode(spec), spec.proxy.backend)
+    needed = [] if spec.proxy.exec else needed_features(mode_like(proxying.proxy_mode(spec)), spec.proxy.backend)
     needed += ["catatonit"] if spec.pods.hold == "pause" else []
     needed += ["etcd"] if spec.control_plane.store == "etcd" else []
     return needed + (["nftables"] if spec.firewall == "kubernetes" else [])
@@ -79,6 +85,7 @@ def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
     """What the engine of this cluster is started with: parts by absolute paths, as it has another working directory."""
     dumped = spec.model_dump(mode="json", by_alias=True)
     dumped["cni"] = parts.absolute(spec.cni)
+    dumped["proxy"]["mode"] = parts.absolute_mode(spec.proxy.mode)
     for kind in ("underlay", "fabric"):
         if dumped[kind] is not None:
             dumped[kind]["name"] = parts.absolute(dumped[kind]["name"])

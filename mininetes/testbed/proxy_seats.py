@@ -11,7 +11,6 @@ from pathlib import Path
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubeproxy.agent import KubeProxy
-from mininetes.agents.kubeproxy.configuration import Mode
 from mininetes.agents.node_files import PROXY_KUBECONFIG
 from mininetes.agents.outside_program import OutsideProgram
 from mininetes.apiserver.client import Client
@@ -31,7 +30,7 @@ class ProxySeats:
         self._tasks = tasks
         self._executor = executor
         self.name = spec.proxy.title
-        self.mode: Mode = proxying.proxy_mode(spec)
+        self.mode = proxying.proxy_mode(spec)
         """The mode that kube-proxies are made with from now on; means nothing with an outside program."""
         self.in_use = asyncio.Lock()
         """Held by whoever has other proxies work for a while."""
@@ -44,7 +43,7 @@ class ProxySeats:
     @property
     def title(self) -> str:
         """For people: the mode, or the program."""
-        return self.name if self.is_outside else self.mode
+        return self.name if self.is_outside else proxying.mode_title(self.mode)
 
     def agent(self, place: Placement, client: Client, log: AgentLog) -> Runs:
         """A node's kube-proxy, in the mode of the moment."""
@@ -136,7 +135,7 @@ class ProxySeats:
                 await asyncio.sleep(_LOOK_S)
             await self.synced(worked, within_s=within_s)
 
-    async def switch(self, mode: Mode, nodes: Iterable[str], *, within_s: float) -> None:
+    async def switch(self, mode: str, nodes: Iterable[str], *, within_s: float) -> None:
         """Start every node's kube-proxy anew in another mode; returns when its rules are in force.
 
         Raises BadInput with an outside program, MininetesError when a node does not get its rules in time.

@@ -11,9 +11,12 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 
+from mininetes import parts
+from mininetes.agents.kubeproxy.compiling import compiler, mode_like
 from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE, MODES, KubeProxyConfig, Mode, kube_proxy_config
 from mininetes.errors import BadInput
 from mininetes.lab.filesystem import node_path
@@ -25,13 +28,21 @@ def proxy_config(spec: ClusterSpec) -> KubeProxyConfig:
     return kube_proxy_config({"clusterCIDR": str(spec.network.pods), **spec.proxy.config})
 
 
-def proxy_mode(spec: ClusterSpec) -> Mode:
-    """kube-proxy's mode: the description's, else its configuration's, else iptables. Raises BadInput."""
-    wanted = spec.proxy.mode or spec.proxy.config.get("mode") or DEFAULT_MODE
-    for mode in MODES:
-        if mode == wanted:
-            return mode
-    raise BadInput("spec.proxy.mode", wanted, "one of " + ", ".join(MODES))
+def proxy_mode(spec: ClusterSpec) -> str:
+    """kube-proxy's mode, or one of somebody's own: the description's, else its configuration's, else iptables."""
+    return parts.absolute_mode(str(spec.proxy.mode or spec.proxy.config.get("mode") or DEFAULT_MODE))
+
+
+def mode_title(mode: str) -> str:
+    """What people call a mode: its name, or that of its file."""
+    return Path(mode).stem if mode.endswith(".py") else mode
+
+
+def check_mode(spec: ClusterSpec) -> None:
+    """See that there is a file that writes the mode's rules, and that it says what it is like. Raises BadInput."""
+    mode = proxy_mode(spec)
+    compiler(mode, "spec.proxy.mode")
+    mode_like(mode, "spec.proxy.mode")
 
 
 def check_program(spec: ClusterSpec) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
+from mininetes.apiserver.client import Client
+from mininetes.apiserver.errors import ApiError
 from mininetes.errors import MininetesError
 from mininetes.testbed.blueprint import PodPlan
 from mininetes.testbed.cluster_watch import ClusterWatch
+from mininetes.testbed.pod_troubles import NO_SANDBOX
 
 IMAGE = "mininetes/responder"
 LABELS = {"app": "responder"}
@@ -46,25 +50,36 @@ async def create_pods(watch: ClusterWatch, plans: Sequence[PodPlan], attached: C
     await asyncio.gather(*(_create_in_turn(watch, each, attached) for each in by_node.values()))
 
 
+async def _create(client: Client, plan: PodPlan) -> None:
+    """Create a pod, anew where the API has one still of a joining of this node that was broken off."""
+    wanted = pod_object(plan)
+    try:
+        await client.create("pods", wanted)
+    except ApiError as refused:
+        if refused.code != HTTPStatus.CONFLICT:
+            raise
+        left = await client.get("pods", plan.name, "default")
+        if (left["spec"].get("nodeName"), left["metadata"].get("labels")) != (plan.node, LABELS):
+            raise
+        await client.delete("pods", plan.name, "default", grace_s=0, uid=left["metadata"]["uid"])
+        await client.create("pods", wanted)
+
+
 async def _create_in_turn(
     watch: ClusterWatch, plans: Iterable[PodPlan], attached: Callable[[], Collection[str]]
 ) -> None:
     loop = asyncio.get_running_loop()
     for plan in plans:
-        await watch.client.create("pods", pod_object(plan))
+        title = f"default/{plan.name}"
+        await _create(watch.client, plan)
         began = look_for_reasons = loop.time()
         while plan.name not in attached():
             await asyncio.sleep(_LOOK_S)
             if loop.time() > look_for_reasons + LOOK_FOR_REASONS_S:
                 look_for_reasons = loop.time()
-                await _raise_why(watch, plan)
+                await watch.troubles.look([title])
+                if watch.troubles.reason(title) == NO_SANDBOX:  # it will not get better
+                    raise MininetesError(f"pod {plan.name} {watch.troubles.of(title)}")
             if loop.time() > began + ADDRESS_WITHIN_S:
-                raise MininetesError(f"pod {plan.name}: no address within {ADDRESS_WITHIN_S:g} s")
-
-
-async def _raise_why(watch: ClusterWatch, plan: PodPlan) -> None:
-    """Raise MininetesError with what the kubelet says, when it could not make the pod: it will not get better."""
-    events = await watch.client.list("events", "default", fields=f"involvedObject.name={plan.name}")
-    for event in events["items"]:
-        if event.get("reason") == "FailedCreatePodSandBox":
-            raise MininetesError(f"pod {plan.name}: {event.get('message', '')}")
+                why = watch.troubles.of(title) or f"on {plan.node}"
+                raise MininetesError(f"no address within {ADDRESS_WITHIN_S:g} s: pod {plan.name} {why}")

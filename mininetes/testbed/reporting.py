@@ -7,7 +7,21 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+
+def _hear_nothing(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who hears how a bring-up goes: of each ``step`` that begins, and of ``trouble`` that keeps it waiting."""
+
+    step: Callable[[str], None] = _hear_nothing
+    trouble: Callable[[str], None] = _hear_nothing
 
 
 class Reporter:

@@ -36,6 +36,7 @@ from mininetes.testbed.fabric_running import RunningFabric
 from mininetes.testbed.host_api import HostApi
 from mininetes.testbed.membership import Membership
 from mininetes.testbed.networks_running import Networks
+from mininetes.testbed.reporting import Progress
 from mininetes.testbed.responder_ports import ResponderPorts
 
 if TYPE_CHECKING:
@@ -98,22 +99,21 @@ class Testbed:
         """The description, with the nodes that there are now."""
         return self.blueprint.spec
 
-    async def bring_up(
-        self, progress: Callable[[str], None] = lambda _: None, nodes_held: Callable[[], None] = lambda: None
-    ) -> None:
+    async def bring_up(self, progress: Progress | None = None, nodes_held: Callable[[], None] = lambda: None) -> None:
         """Build all of it and return when it is ready: the first probe of every pair gets through.
 
-        ``progress`` is told each step; ``nodes_held`` is called once PID 1 is no longer asked for
+        ``progress`` hears how it goes; ``nodes_held`` is called once PID 1 is no longer asked for
         anything, so that its socket is free for other messages. Raises MininetesError that names the step which failed.
         """
         start = time.monotonic()
-        progress("nodes and links")
+        progress = progress or Progress()
+        progress.step("nodes and links")
         loop = asyncio.get_running_loop()
         if len(self.blueprint.pods) <= _FEW_PODS:
             self._prepare()
         await loop.run_in_executor(self._workers, self._make_network)
         nodes_held()
-        progress(f"fabric {self.spec.fabric.title}")
+        progress.step(f"fabric {self.spec.fabric.title}")
         await loop.run_in_executor(self._workers, self._apply_fabric)
         self._responder = await Responder.start()
         if self.spec.masters:
@@ -133,14 +133,14 @@ class Testbed:
             await self.control_plane.start(progress)
         else:
             await self._start_agents_alone()
-            progress(f"{len(self.blueprint.pods)} pods")
+            progress.step(f"{len(self.blueprint.pods)} pods")
             await self._make_pods()
         self.membership = Membership(
             self, self._init, self._network(), self._running_fabric(), self._runtimes, self._workers
         )
         self.networks = Networks(self, self._network(), ResponderPorts(self._responder), self._workers)
         if self.spec.networks or self.spec.containers:
-            progress("container networks")
+            progress.step("container networks")
             await self.networks.bring_up(self.spec.networks, self.spec.containers)
         self.ready_s = time.monotonic() - start
         if self._preparing is None:
@@ -206,11 +206,6 @@ class Testbed:
         if self.networks is None:
             raise MininetesError("the cluster is still coming up")
         return self.networks
-
-    async def leave_networks(self, node: str) -> None:
-        """End what a node that leaves has of container networks."""
-        if self.networks is not None:
-            await self.networks.forget_node(node)
 
     def _network(self) -> ClusterNet:
         if self.net is None:

@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
+from mininetes import parts
 from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
-from mininetes.agents.kubeproxy.configuration import MODES, Mode
+from mininetes.agents.kubeproxy.compiling import mode_like
+from mininetes.agents.kubeproxy.configuration import Mode
+from mininetes.agents.kubeproxy.conntrack import forget_unanswered
+from mininetes.agents.kubeproxy.restoring import NodeTools
 from mininetes.agents.kubeproxy.services import is_watched, key_of
 from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
 from mininetes.errors import BadInput
 from mininetes.kernel import applier
 from mininetes.kernel.netstate import Route
+from mininetes.kernel.processes import Namespaces
 from mininetes.probes.service_asking import AskOptions, ask_all
 from mininetes.probes.truth_expectation import Outcome
 from mininetes.probes.truth_questions import Questions, Scene, questions
@@ -49,20 +54,18 @@ class Wanted:
     """
 
     services: Sequence[str] = ()
-    modes: Sequence[Mode] = ()
+    modes: Sequence[str] = ()
     programs: Sequence[ProxyProgram] = ()
     options: AskOptions = field(default_factory=AskOptions)
     flows: Sequence[Flow] = ()
     """Packet flows to play instead of asking the services that there are."""
 
 
-def known_modes(names: Iterable[str]) -> list[Mode]:
-    """Modes by their names, each once. Raises BadInput."""
-    found: list[Mode] = []
-    for name in dict.fromkeys(names):
-        if name not in MODES:
-            raise BadInput("mode", name, "one of " + ", ".join(MODES))
-        found.append(MODES[MODES.index(name)])
+def known_modes(names: Iterable[str]) -> list[str]:
+    """Modes by their names, or their files by full paths, each once. Raises BadInput."""
+    found = [parts.absolute_mode(name) for name in dict.fromkeys(names)]
+    for mode in found:
+        mode_like(mode)
     return found
 
 
@@ -86,15 +89,16 @@ async def truth_table(testbed: Testbed, wanted: Wanted) -> TruthTable:
 async def _with_kube_proxy(testbed: Testbed, plane: ControlPlane, wanted: Wanted) -> list[TruthTable]:
     seats = plane.proxy_seats
     if seats.is_outside and not wanted.modes:
-        mode = proxying.program_mode(testbed.spec.proxy.exec, next(iter(plane.places)))
-        table = await _measured(testbed, plane, await _scene(testbed, plane, mode), wanted)
+        expected = proxying.program_mode(testbed.spec.proxy.exec, next(iter(plane.places)))
+        table = await _measured(testbed, plane, await _scene(testbed, plane, expected), wanted)
         return [table.of(seats.title)]
     own, tables = seats.mode, []
     try:
         for mode in wanted.modes or [own]:
             if mode != own or wanted.modes:
                 await plane.switch_proxies(mode)
-            tables.append(await _measured(testbed, plane, await _scene(testbed, plane, mode), wanted))
+            table = await _measured(testbed, plane, await _scene(testbed, plane, mode_like(mode)), wanted)
+            tables.append(table.of(proxying.mode_title(mode)))
     finally:
         if seats.mode != own:
             await plane.switch_proxies(own)
@@ -137,6 +141,20 @@ _ANSWERS = {"answered", "connected"}
 
 
 async def _measured(testbed: Testbed, plane: ControlPlane, scene: Scene, wanted: Wanted) -> TruthTable:
+    # An attempt that one subject let go unanswered would have its fate again under the next, from the same port.
+    await _forget_unanswered(plane)
+    try:
+        return await _asked(testbed, plane, scene, wanted)
+    finally:
+        await _forget_unanswered(plane)
+
+
+async def _forget_unanswered(plane: ControlPlane) -> None:
+    nodes = [NodeTools(Namespaces(of_pid=each.holder_pid or None, net=each.netns)) for each in plane.places.values()]
+    await plane.blocking([lambda node=node: forget_unanswered(node) for node in nodes])  # type: ignore[misc]
+
+
+async def _asked(testbed: Testbed, plane: ControlPlane, scene: Scene, wanted: Wanted) -> TruthTable:
     if not wanted.flows:
         return await measure(_questions(scene, wanted.services), wanted.options)
     client = plane.client(plane.api_servers.masters[0], ADMIN)

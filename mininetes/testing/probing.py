@@ -223,13 +223,14 @@ class Probe:
         at: str | Place | None = None,
         port: int | str | None = None,
         times: int = 10,
-        timeout_s: float = 1.0,
+        timeout_s: float = 3.0,
         namespace: str = "default",
     ) -> Asked:
         """Connect to a service ``times`` times from ``source``, or from each node and its first pod without one.
 
         ``at``: the node whose node port is asked, in place of the cluster IP. ``port``: which one of several, by name
-        or number. Pods without a command of their own say who they are. Raises BadInput.
+        or number. Pods without a command of their own say who they are. ``timeout_s`` is how long an answer may take;
+        a kernel sends a lost SYN again after one second. Raises BadInput.
         """
         obj = self.cluster.get("services", name, namespace=namespace)
         wanted = _port(obj, port)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
-from running_lab import RunningLab, running
+from running_lab import Done, RunningLab, running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test's report has all that the commands in its own frames said, which its message shortens."""
+    report = yield
+    if call.excinfo is not None:
+        for entry in call.excinfo.traceback:
+            for name, value in entry.frame.f_locals.items():
+                if isinstance(value, Done):
+                    report.sections.append((f"{name}: status {value.status}", value.stdout + value.stderr))
+    return report
 
 
 @pytest.fixture(scope="module")

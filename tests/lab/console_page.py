@@ -9,6 +9,8 @@
 A line with "$ " is a command, lines with "> " after it go on with it, the rest is what it prints. There "..." alone in
 a line stands for any lines, and elsewhere for any text in the line; a command without output may print anything.
 "(status 1)" as the last line says how it ends; without it a command has to succeed.
+
+A file that the page shows, whole and below its name, which begins with my/, is there when the commands run.
 """
 
 from __future__ import annotations
@@ -59,6 +61,14 @@ def steps(page: Path, kind: str = "console") -> list[Step]:
     return found
 
 
+_FILE = re.compile(r"`(my/[\w./-]+)`[^`]*:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def files(page: Path) -> dict[str, str]:
+    """The files that a page shows, by their names."""
+    return dict(_FILE.findall(page.read_text()))
+
+
 def as_shown(shown: list[str], printed: str) -> bool:
     """Whether a command printed what the page shows. How wide the blanks in a line are does not matter."""
     pattern = ""
@@ -105,6 +115,11 @@ def wrong_in(
     page: Path, folder: Path, environment: dict[str, str], kind: str = "console", within_s: float = COMMAND_WITHIN_S
 ) -> list[str]:
     """Type a page's commands into a shell in a folder; what went otherwise than the page says, in words."""
+    for name, text in files(page).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755 if text.startswith("#!") else 0o644)
     wrong = []
     with shell(folder, environment) as terminal:
         for step in steps(page, kind):

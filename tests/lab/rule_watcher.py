@@ -1,14 +1,17 @@
 """Runs in a node: says when the kernel has of one service what it must have, and nothing else.
 
-rule_watcher.py iptables-nft|iptables-legacy|nftables|userspace    answers requests, one JSON object a line:
+rule_watcher.py iptables-nft|iptables-legacy|nftables|userspace|ipvs    answers requests, one JSON object a line:
 
-    {"service": "default/life", "ip": ..., "live": [...] or null, "udp_port": ..., "wanted": [facts], "within_s": ...}
+    {"service": "default/life", "ip": ..., "live": [...] or null, "udp_port": ..., "wanted": [facts], "within_s": ...,
+     and for mode ipvs "node_ports": [...], "endpoints": [all addresses that it may have]}
         -> {"at": time of the first look that saw it, or null, "facts": what was seen last}
     {"send": [ip, port], "from": [ports]}        datagrams from these ports; -> how many were answered
     {"all": true}                                -> every rule, sorted, without counters
 
 Facts are such as ``ip 10.96.0.5:80/tcp``, ``node port 30080/tcp``, ``reject ...``, ``to 10.244.1.2:8080/tcp``, and
-``stale udp ...`` for a connection that conntrack still leads to where it must not go.
+``stale udp ...`` for a connection that conntrack still leads to where it must not go. Mode ipvs has ``carried ...`` too
+for an address of kube-ipvs0, ``in SET MEMBER``, ``rule on SET`` and ``drained ...`` for a real server that gets nothing
+new and has no connection any more, nor can have one.
 """
 
 from __future__ import annotations
@@ -23,7 +26,13 @@ from typing import Any
 
 LOOK_S = 0.004
 ANSWERED_WITHIN_S = 1.0
-_COUNTERS = re.compile(r" \[\d+:\d+\]|counter packets \d+ bytes \d+| expires \w+")
+_COUNTERS = re.compile(r" \[\d+:\d+\]|counter packets \d+ bytes \d+| expires \w+| initval \w+|( +\d+){2} *$")
+IPVS = (
+    ("ipvsadm", "-Ln"),
+    ("ipset", "save"),
+    ("ip", "-4", "-o", "address", "show", "dev", "kube-ipvs0"),
+    ("iptables-save",),
+)
 
 
 def said(*argv: str) -> str:
@@ -34,6 +43,8 @@ def state(mode: str) -> str:
     """All rules of a proxy in that mode."""
     if mode == "nftables":
         return said("nft", "list", "table", "ip", "kube-proxy")
+    if mode == "ipvs":
+        return "".join(said(*argv) for argv in IPVS)
     return said("iptables-legacy-save" if mode == "iptables-legacy" else "iptables-nft-save")
 
 
@@ -71,6 +82,31 @@ def of_nftables(text: str, service: str) -> set[str]:
     return found
 
 
+def of_ipvs(text: str, asked: dict[str, Any]) -> set[str]:
+    """Of its cluster IP and node ports: virtual and real servers, the address, members of sets and rules on those."""
+    ip, ports, ends = asked["ip"], {str(port) for port in asked["node_ports"]}, asked["endpoints"]
+    found, protocol = set(), ""
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] in (["TCP"], ["UDP"]):
+            address, _, port = words[1].rpartition(":")
+            protocol = words[0].lower() if address == ip or port in ports else ""
+            if protocol:
+                found.add(f"ip {words[1]}/{protocol}" if address == ip else f"node port {port}/{protocol}")
+        elif words[:1] == ["->"] and protocol and words[3].isdecimal():
+            if words[3] != "0":
+                found.add(f"to {words[1]}/{protocol}")
+            elif protocol == "udp" or words[4:6] == ["0", "0"]:
+                found.add(f"drained {words[1]}/{protocol}")
+        elif words[:1] == ["add"] and (words[2].partition(",")[0] in (ip, *ends) or words[2] in ports):
+            found.add(f"in {words[1]} {words[2]}")
+        elif f" inet {ip}/32 " in line:
+            found.add(f"carried {ip}")
+        elif node_port_set := re.search(r"--match-set (KUBE-NODE-PORT-(?:LOCAL-)?(?:TCP|UDP)) ", line):
+            found.add(f"rule on {node_port_set[1]}")
+    return found
+
+
 def stale_flows(asked: dict[str, Any]) -> set[str]:
     found = set()
     for line in said("conntrack", "-L", "-p", "udp", "--orig-dst", asked["ip"]).splitlines():
@@ -82,6 +118,8 @@ def stale_flows(asked: dict[str, Any]) -> set[str]:
 
 
 def facts(mode: str, asked: dict[str, Any]) -> set[str]:
+    if mode == "ipvs":
+        return of_ipvs(state(mode), asked) | stale_flows(asked)
     read = of_nftables if mode == "nftables" else of_iptables
     return read(state(mode), asked["service"]) | stale_flows(asked)
 

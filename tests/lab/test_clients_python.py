@@ -1,4 +1,4 @@
-"""The `kubernetes` package from PyPI against a lab: lists, writes, watches, logs and exec."""
+"""The `kubernetes` package of Python's against a lab: lists, writes, watches, logs and exec."""
 
 from __future__ import annotations
 

@@ -591,7 +591,7 @@ def wait_for_child(pid: int, program: str, deadline_s: float = 10.0) -> int:
                 if Path(f"/proc/{one}/comm").read_text().strip() == program:
                     return one
                 todo += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):  # it ended before it was read, or meanwhile
                 continue
         time.sleep(0.002)
     raise AssertionError(f"no {program} below {pid} within {deadline_s} s")

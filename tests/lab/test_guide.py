@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from console_page import as_shown, steps, wrong_in
+from console_page import as_shown, files, steps, wrong_in
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if steps(page)]
@@ -32,6 +32,14 @@ def test_a_page_says_what_happens(page: Path, tmp_path: Path) -> None:
         environment["XDG_RUNTIME_DIR"] = str(tmp_path)
     wrong = wrong_in(page, tmp_path, environment)
     assert not wrong, "\n\n".join(wrong)
+
+
+def test_the_readme_has_an_example_of_each_kind_of_ten_lines_or_so() -> None:
+    found = files(ROOT / "README.md")
+    kinds = {str(Path(name).parent) for name in found}
+    assert kinds == {"my/topologies/underlays", "my/cni_scripts", "my/proxy_rules", "my/experiments"}
+    longest = max(len([line for line in text.splitlines() if line.strip()]) for text in found.values())
+    assert longest <= 12
 
 
 def test_there_is_a_guide() -> None:

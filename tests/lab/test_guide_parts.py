@@ -80,13 +80,35 @@ def test_underlay_fabric_and_cluster(own: Path, lab: str) -> None:
     assert "ttl=61" in answer, "from node2 by way of the hub to node3: three nodes route"
 
 
-def test_a_proxy_mode_in_the_place_of_another(own: Path, tmp_path: Path) -> None:
+def test_a_proxy_mode(own: Path, tmp_path: Path) -> None:
     objects = tmp_path / "objects.yaml"
     objects.write_text(OBJECTS)
-    rules = _said("--parts", own, "rules", "--mode", "iptables", "--node", "node1", "-f", objects)
     rule = "-A FIRST-ONLY -d 10.96.0.80/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.2.4:8080"
-    assert rule in rules
+    path = own / "proxy_rules" / "first-only.py"
+    for mode in ("first-only", path):
+        rules = _said("--parts", own, "rules", "--mode", mode, "--node", "node1", "-f", objects)
+        assert rule in rules
+        assert "KUBE-SERVICES" not in rules
+    path.rename(path.with_name("iptables.py"))
+    assert rule in _said("--parts", own, "rules", "--mode", "iptables", "--node", "node1", "-f", objects)
+
+
+def test_a_proxy_mode_in_a_lab(own: Path, lab: str) -> None:
+    _said("--parts", own, "up", "--lab", lab, "--nodes", "2", "--pods", "1", "--proxy", "first-only")
+    _said("apply", "--lab", lab, "-f", DOCS / "web.yaml")
+    patient = ("--connect-timeout", "1", "--retry", "20", "--retry-delay", "1", "--retry-connrefused")
+    answer = _said("exec", "--lab", lab, "pod/node1-1", "--", "curl", "-s", *patient, "10.96.0.80")
+    assert '"pod": "web1"' in answer
+    told = _said("--parts", own, "truth-table", "--lab", lab, "--mode", "first-only", "--service", "kubernetes")
+    assert "first-only" in told
+    rules = _said("exec", "--lab", lab, "node1", "--", "iptables-save", "-t", "nat")
+    assert "-A FIRST-ONLY -d 10.96.0.80/32" in rules
     assert "KUBE-SERVICES" not in rules
+    changed = own / "changed.yaml"
+    changed.write_text((DOCS / "web.yaml").read_text().replace("port: 80,", "port: 81,"))
+    said = _said("--parts", own, "apply", "--lab", lab, "-f", changed, "--dry-run")
+    assert "rules of node1, first-only" in said
+    assert "+ -A FIRST-ONLY -d 10.96.0.80/32 -p tcp -m tcp --dport 81 " in said
 
 
 def test_an_experiment(own: Path, tmp_path: Path) -> None:

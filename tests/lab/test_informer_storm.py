@@ -14,8 +14,9 @@ import contextlib
 import os
 import random
 import socket
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Network
 from typing import Any
@@ -39,6 +40,8 @@ from mininetes.kernel.processes import Namespaces
 from mininetes.probes.vantage import Vantage
 
 CHANGES = 10_000
+LONGEST_S = 270
+"""Ten times what it takes on two quiet processors."""
 OBJECTS = 60
 TOGETHER = 20
 CLIENTS = 3
@@ -196,11 +199,23 @@ async def until(condition: Any, tasks: list[asyncio.Future[None]]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def not_for_ever(scenario: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """What the scenario returns; one that hangs ends this process, and says where each task hangs."""
+    task = asyncio.ensure_future(scenario)
+    done, _ = await asyncio.wait({task}, timeout=LONGEST_S)
+    if not done:
+        for each in asyncio.all_tasks():
+            each.print_stack(file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+    return task.result()
+
+
 def storm_in_memory() -> dict[str, Any]:
     async def main() -> dict[str, Any]:
         return await storm([MemoryStore()], netbox.Lan(4).hosts)
 
-    return asyncio.run(main())
+    return asyncio.run(not_for_ever(main()))
 
 
 def storm_in_etcd() -> dict[str, Any]:
@@ -223,14 +238,14 @@ def storm_in_etcd() -> dict[str, Any]:
                 await store.close()
             await etcd.stop()
 
-    return asyncio.run(main())
+    return asyncio.run(not_for_ever(main()))
 
 
 if netbox.INSIDE not in os.environ:
 
     @pytest.mark.parametrize("scenario", [storm_in_memory, storm_in_etcd], ids=["memory", "etcd"])
     def test_nothing_is_missed_or_doubled_in_a_storm(scenario: Any) -> None:
-        result = netbox.run(scenario)
+        result = netbox.run(scenario, timeout_s=LONGEST_S + 30)
         assert result["errors"] == []
         assert result["changes"] >= CHANGES
         assert result["broken"] >= 40

@@ -101,6 +101,32 @@ def test_a_node_that_joins_has_what_the_others_have() -> None:
         assert "192.168.1.13/24" in shell.stdout + shell.stderr
 
 
+@pytest.mark.parametrize("plane", ["memory", "none"])
+def test_overlays_of_all_nodes_follow_those_that_join_and_leave(plane: str) -> None:
+    with running("--nodes", "2", "--pods", "1", "--set", f"controlPlane.store={plane}") as lab:
+        for name, where in (("wide", ()), ("narrow", ("--node", "node1", "--node", "node2"))):
+            assert group(lab, "net", "create", name, "-d", "overlay", *where).status == 0
+        assert group(lab, "container", "run", "near", "--node", "node1", "--network", "wide").status == 0
+        for _ in range(2):  # a name that comes again
+            join(lab, "late")
+            assert nodes_of_overlays(lab) == {"wide": ["node1", "node2", "late"], "narrow": ["node1", "node2"]}
+            assert group(lab, "container", "run", "far", "--node", "late", "--network", "wide").status == 0
+            address = {row["name"]: row["networks"][0]["address"]
+                       for row in json.loads(group(lab, "container", "ls", "-o", "json").stdout)}  # fmt: skip
+            for here, there in (("near", "far"), ("far", "near")):
+                done = now(lab).command("exec", f"container/{here}", "--", "ping", "-c1", "-W2", address[there])
+                assert done.status == 0, done
+            assert traces(lab, "192.168.1.13", "node1", "node2").keys() == {"node1", "node2"}
+            leave(lab, "late")
+            assert nodes_of_overlays(lab) == {"wide": ["node1", "node2"], "narrow": ["node1", "node2"]}
+            assert traces(lab, "192.168.1.13", "node1", "node2") == {}
+
+
+def nodes_of_overlays(lab: RunningLab) -> dict[str, list[str]]:
+    rows = json.loads(group(lab, "net", "ls", "--output", "json").stdout)
+    return {row["name"]: row["nodes"] for row in rows if row["driver"] == "overlay"}
+
+
 def test_a_deployment_moves_from_a_node_that_leaves_and_nothing_of_it_is_left() -> None:
     with running("--fabric", "host-gw", "--nodes", "3", "--pods", "1") as lab:
         leave(lab, "node3")

@@ -101,6 +101,8 @@ def test_what_a_program_leaves_out_is_found_and_named(lab: RunningLab) -> None:
     assert undeclared == {(row["service"], row["protocol"], row["source"]) for row in wrong}
     assert all({own, without_hairpin, without_affinity} == set(each["measured"]) for each in said["differences"])
     assert status == 1
+    for node in lab.nodes:  # else the next connection from the same port would be without a masquerade too
+        assert "SYN_SENT" not in lab.exec(node, "conntrack", "-L", "-p", "tcp")
     works(lab)
 
 

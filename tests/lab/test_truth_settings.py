@@ -60,6 +60,29 @@ def test_addresses_without_node_ports_are_expected_to_have_none(lab: RunningLab)
     assert own == {"NOMATCH"}
     assert taking
     assert all(each.startswith("DNAT to") for each in taking)
+    at_home = [row for row in said["lines"] if row["to"] == "localhost" and row["service"] == "default/web:a"]
+    assert {(row["mode"], row["expected"].partition(" ")[0]) for row in at_home} == {
+        ("iptables", "DNAT"), ("nftables", "NOMATCH")
+    }  # fmt: skip
+
+
+def test_health_checks_are_answered_where_node_ports_are_taken_alone(lab: RunningLab) -> None:
+    spec = {**SERVICE, "type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    apply(lab, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "balanced"}, "spec": spec})
+    made = json.loads(lab.command("get", "service", "balanced", "-o", "json").stdout)
+    port = made["spec"]["healthCheckNodePort"]
+
+    def status(node: str, address: str) -> str:
+        url = f"http://{address}:{port}/"
+        return lab.try_exec(node, "curl", "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", url).stdout
+
+    wait_until(lambda: status("node2", "10.244.2.1") == "200", "the health check of node2")
+    assert status("node1", "127.0.0.1") == "503"
+    assert status("node1", "192.168.1.11") == "000"
+    done = lab.command("truth-table", "--service", "balanced", "--timeout", "0.5", "-o", "json")
+    rows = json.loads(done.stdout)["lines"]
+    assert [row for row in rows if not row["holds"]] == []
+    assert {row["expected"] for row in rows if row["to"] == "health check node port"} == {"REJECT"}
 
 
 def test_flows_that_need_these_settings_are_played_here_and_the_others_not(lab: RunningLab, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_every_service_does_for_everyone_what_it_must(lab: RunningLab) -> None:
     assert named == {*SERVICES, "kubernetes", "kube-dns"}
     assert {row["who"] for row in said["lines"]} == {"node", "pod", "endpoint itself", "outside"}
     assert {row["to"] for row in said["lines"]} == {
-        "cluster IP", "node port", "localhost", "external IP", "load balancer"
+        "cluster IP", "node port", "localhost", "external IP", "load balancer", "health check node port"
     }  # fmt: skip
 
 
@@ -107,6 +107,10 @@ def test_the_rows_say_what_the_policies_mean(lab: RunningLab) -> None:
     led_to = {f"DNAT to {second}", f"DNAT to {third}", "DROP"}  # whichever node the gateway chooses for a client
     assert expected("here-only", source="client1", to="load balancer") < led_to
     assert expected("here-only", source="client1", to="node port", at="node1") == {"DROP"}
+    health = rows(said, service="default/here-only:http", to="health check node port")
+    assert {(row["at"], row["expected"]) for row in health} == {("node1", "503"), ("node2", "200"), ("node3", "200")}
+    assert {row["at"] for row in health if row["who"] == "pod"} == {"node1", "node2", "node3"}
+    assert {row["at"] for row in health if row["who"] == "outside"} == {"node1", "node2", "node3"}
     assert expected("fenced", source="blocked1", to="load balancer") == {"DROP"}
     assert expected("fenced", source="node1", to="load balancer") == {"DROP"}
     assert expected("fenced", source="node2", to="load balancer").pop().endswith("(masqueraded)")

@@ -12,16 +12,20 @@ import yaml
 from click.testing import CliRunner
 from schema_check import problems
 
+from mininetes import parts
 from mininetes.cli.main import cli
 from mininetes.cluster_schema import MEANINGS, cluster_schema
 from mininetes.errors import BadInput
 from mininetes.spec import describe
+from mininetes.testbed.blueprint import draw
+from mininetes.testbed.networks import ground_of
+from mininetes.testbed.networks_catalogue import declared
 
 ROOT = Path(__file__).parents[2]
 COPY = ROOT / "docs" / "cluster.schema.json"
 FILES = sorted((ROOT / "topologies" / "clusters").glob("*.yaml"))
 README_FILES = re.findall(r"```yaml\n(apiVersion: mininetes/v1.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-SCHEMA = cluster_schema()
+SCHEMA = cluster_schema(parts.names("proxy"))
 
 
 def wrong(content: Any) -> list[str]:
@@ -42,6 +46,37 @@ def test_without_a_file_there_is_nothing_to_validate() -> None:
     done = CliRunner().invoke(cli, ["validate"], standalone_mode=False)
     assert isinstance(done.exception, BadInput)
     assert "--schema" in str(done.exception)
+
+
+def test_a_file_beside_the_schema_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["validate", "--schema", str(tmp_path / "a.yaml")], standalone_mode=False)
+    assert isinstance(done.exception, BadInput)
+    assert "left out with --schema" in str(done.exception)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", [["validate"], ["up", "--dry-run"], ["graph"]], ids=" ".join)
+def test_a_cluster_file_of_one_hyphen_is_standard_input(command: list[str]) -> None:
+    text = yaml.safe_dump(file_with({"nodes": [{"name": "first"}, {"name": "second"}]}))
+    done = CliRunner().invoke(cli, [*command, "-"], input=text, standalone_mode=False)
+    assert done.exception is None, done.exception
+    assert ("standard input is valid: 2 nodes" if command == ["validate"] else "second") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind: [", "standard input: not YAML"),
+        ("", "standard input: a mapping"),
+        ("kind: Pod", "standard input: apiVersion"),
+        (b"\xff", "standard input: not YAML: not text in UTF-8"),
+        ("{apiVersion: kind.x-k8s.io/v1alpha4, kind: Cluster, nodes: 3}", "standard input: nodes: '3'"),
+    ],
+)
+def test_what_is_wrong_on_standard_input_is_said_to_be_there(text: str | bytes, words: str) -> None:
+    done = CliRunner().invoke(cli, ["validate", "-"], input=text, standalone_mode=False)
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception).startswith(words)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -68,6 +103,10 @@ ACCEPTED: list[dict[str, Any]] = [
     {"controlPlane": {"store": "etcd", "replicas": 1, "nodeGraceSeconds": 5}},
     {"networks": [{"name": "n", "subnet": "172.30.0.0/24", "gateway": "172.30.0.1"}], "containers": [{"name": "c"}]},
     {"underlay": None},
+    {"network": {"pods": "10.0.0.0/8", "services": "172.16.0.0/12", "nodePrefix": 22, "nodePorts": "1-65535"}},
+    *({"proxy": mode} for mode in ("iptables", "userspace")),
+    *({"proxy": {"mode": mode}} for mode in ("ipvs", "nftables")),
+    {"logging": {"directory": "/var/log/kubernetes/all"}},
 ]
 REFUSED: list[dict[str, Any]] = [
     {"nodez": {}},
@@ -89,6 +128,19 @@ REFUSED: list[dict[str, Any]] = [
     {"containers": [{"port": 80}]},
     {"logging": {"level": 11}},
     {"outside": {"clients": 1000}},
+    {"nodes": {"workers": 100_000_000}},
+    {"nodes": {"controlPlane": 5001}},
+    *({"network": {"pods": each}} for each in ("banana", "10.244.0/16", "10.244.0.256/16", "10.1.0.0/33", "fd00::/48")),
+    *({"network": {field: "10.300.0.0/16"}} for field in ("nodes", "services", "loadBalancers")),
+    {"network": {"nodePrefix": 31}},
+    {"network": {"nodePorts": "30000"}},
+    {"proxy": "ebpf"},
+    {"proxy": "IPTables"},
+    {"proxy": {"mode": "iptable"}},
+    {"logging": {"directory": "/tmp"}},
+    {"networks": [{"name": "n", "subnet": "172.30.0.0"}]},
+    {"networks": [{"name": "n", "gateway": "172.30.0"}]},
+    {"networks": [{"name": "n", "driver": "host"}]},
 ]
 
 
@@ -98,10 +150,16 @@ def test_what_is_accepted_is_valid(spec: dict[str, Any]) -> None:
     assert wrong(file_with(spec)) == []
 
 
+def check(spec: dict[str, Any]) -> None:
+    """All that is checked before something is built, of the kernel's features apart. Raises BadInput."""
+    blueprint = draw(describe(spec, "a"))
+    declared(blueprint.spec.networks, blueprint.spec.containers, ground_of(blueprint))
+
+
 @pytest.mark.parametrize("spec", REFUSED, ids=json.dumps)
 def test_what_is_not_valid_is_refused(spec: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
-        describe(spec, "a")
+        check(spec)
     assert wrong(file_with(spec)) != []
 
 

@@ -102,8 +102,14 @@ def test_reports_say_the_same_in_each_form() -> None:
     known = json.loads(json.dumps(report.to_json()))
     assert (known["passed"], known["failed"], known["not_applicable"]) == (1, 1, 1)
     assert known["verdicts"][1]["section"] == "5 ADD Success"
-    suite = Xml.fromstring(showing.junit([report]))[0]
+    (suite,) = root = Xml.fromstring(showing.junit([report]))
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    same = ("tests", "failures", "errors", "skipped", "time")
+    assert {name: root.get(name) for name in same} == {name: suite.get(name) for name in same}
+    two = Xml.fromstring(showing.junit([report, report]))
+    assert {name: two.get(name) for name in same} == {
+        "tests": "6", "failures": "2", "errors": "0", "skipped": "2", "time": "1.000"
+    }  # fmt: skip
     failure = suite[1].find("failure")
     assert failure is not None
     assert "10.1.0.2/24" in str(failure.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import subprocess
 from collections.abc import Iterator
@@ -157,3 +158,40 @@ def test_no_file_is_there_that_nothing_names() -> None:
         and not any({path.name, path.stem} & words[other] for other in words if other != path)
     ]
     assert unnamed == []
+
+
+def _paragraph(name: str) -> str:
+    """What docs/parts.md says of a part: the item of a list that begins with its name."""
+    found = re.search(rf"^- \*\*{re.escape(name)}\*\*.*?(?=\n- |\n\n)", (DOCS / "parts.md").read_text(), re.M | re.S)
+    assert found, name
+    return found.group()
+
+
+def _parameters(kind: parts.Kind, name: str) -> dict[str, object]:
+    """A part's own parameters with their defaults, as its function takes them."""
+    module = parts.load(kind, name)
+    takes = module.plan if kind == "fabric" else next(iter(module.topos.values())).build
+    given = ("self", "view", "nodes", "network", "gateway")
+    return {key: each.default for key, each in inspect.signature(takes).parameters.items() if key not in given}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param(kind, name, id=name) for kind in ("underlay", "fabric") for name in parts.names(kind)],  # type: ignore[arg-type]
+)
+def test_each_parts_paragraph_has_its_parameters_and_no_others(kind: parts.Kind, name: str) -> None:
+    text = _paragraph(name).partition("Parameter")[2]
+    wanted = _parameters(kind, name)
+    assert [key for key in wanted if f"`{key}`" not in text] == []
+    shown = dict(re.findall(r"`(\w+)`\s+\(([\w.]+)", text))
+    assert shown == {key: str(value).lower() for key, value in wanted.items() if value is not None}
+    assert set(re.findall(r"`([a-zA-Z]+)`", text)) <= set(wanted)
+
+
+def test_no_file_names_a_package_registrys_host() -> None:
+    hosts = [".".join(words) for words in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("ghcr", "io"))]
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
+    names = [name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
+    texts = {name: (ROOT / name).read_text(errors="replace") for name in names}
+    assert [(name, word) for name, text in texts.items() for word in hosts if word in text] == []

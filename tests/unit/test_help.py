@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 
 import click
 import pytest
+from command_lines import calls, parse
 
 from mininetes.cli.main import cli
-
-_PROGRAM = re.compile(r"(?:^|[;|(]|&&|\$\()\s*mininetes\s")
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -29,29 +27,10 @@ COMMANDS = {" ".join(path): command for path, command in commands(cli)}
 
 
 def examples(epilog: str) -> list[list[str]]:
-    """The words behind ``mininetes`` of each call in an epilog; what a shell makes of its output is left out."""
+    """The words behind ``mininetes`` of each call in an epilog."""
     text = epilog.replace("\b", "").strip()
     assert re.match(r"Examples?:", text), "an epilog begins with Example: or Examples:"
-    found = []
-    for line in re.sub(r"^Examples?:", "", text).splitlines():
-        for call in _PROGRAM.split(line)[1:]:
-            words = shlex.split(re.split(r"[;|)]|&&", call)[0])
-            found.append(words)
-    return found
-
-
-def parse(words: list[str]) -> list[str]:
-    """Have click read a call without carrying it out; returns the command's path. Raises click.ClickException."""
-    path: list[str] = []
-    command: click.Command = cli
-    context = cli.make_context("mininetes", list(words))
-    while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-        assert name is not None
-        assert found is not None
-        path.append(name)
-        context, command = found.make_context(name, rest, parent=context), found
-    return path
+    return [words for line in re.sub(r"^Examples?:", "", text).splitlines() for words in calls(line, "mininetes")]
 
 
 def test_there_are_commands() -> None:

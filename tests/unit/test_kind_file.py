@@ -192,7 +192,55 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no truth": ({"networking": {"disableDefaultCNI": "yes"}}, ["networking.disableDefaultCNI", "true or false"]),
     "networking": ({"networking": []}, ["k.yaml: networking", "a mapping"]),
     "name": ({"name": ["a"]}, ["k.yaml: name"]),
+    "name that no lab may have": ({"name": "My_cluster"}, ["k.yaml: name: 'My_cluster'", "lower-case"]),
+    "pods within a node's part": (
+        {"networking": {"podSubnet": "10.1.0.0/24"}},
+        ["k.yaml: networking.podSubnet: '10.1.0.0/24'", "a /24"],
+    ),
+    "pods that are services": (
+        {"networking": {"podSubnet": "10.96.0.0/12"}},
+        ["k.yaml: networking.podSubnet: '10.96.0.0/12'", "overlap networking.serviceSubnet (10.96.0.0/16)"],
+    ),
+    "pods outside": (
+        {"networking": {"podSubnet": "203.0.0.0/16"}},
+        ["k.yaml: networking.podSubnet: '203.0.0.0/16'", "outside"],
+    ),
+    "services that are load balancers'": (
+        {"networking": {"serviceSubnet": "198.51.0.0/16"}},
+        ["k.yaml: networking.serviceSubnet: '198.51.0.0/16'", "overlap the addresses of load balancers"],
+    ),
+    "services on the loopback": (
+        {"networking": {"serviceSubnet": "127.0.0.0/16"}},
+        ["k.yaml: networking.serviceSubnet", "loopback"],
+    ),
+    "too few services": (
+        {"networking": {"serviceSubnet": "10.97.0.0/29"}},
+        ["k.yaml: networking.serviceSubnet", "16 addresses"],
+    ),
+    "too few pods": (
+        {"networking": {"podSubnet": "10.1.0.0/23"}, "nodes": [{}, {"role": "worker"}]},
+        ["k.yaml: networking.podSubnet: '10.1.0.0/23'", "2 nodes"],
+    ),
+    "no room for nodes": (
+        {"networking": {"podSubnet": "0.0.0.0/0"}},
+        ["k.yaml: networking.podSubnet", "192.168.1.0/24", "to the nodes"],
+    ),
 }
+
+
+def test_no_error_names_a_field_that_kinds_files_lack(tmp_path: Path) -> None:
+    path = tmp_path / "kind.yaml"
+    for content, _ in WRONG.values():
+        path.write_text(yaml.safe_dump({**HEAD, **content}))
+        done = CliRunner().invoke(cli, ["validate", str(path)], standalone_mode=False)
+        assert isinstance(done.exception, BadInput)
+        assert "spec." not in str(done.exception)
+
+
+def test_many_nodes_get_a_network_with_room_for_them() -> None:
+    nodes = [{"role": "control-plane"}, *({"role": "worker"} for _ in range(299))]
+    found = kind_file.read({**HEAD, "nodes": nodes, "networking": {"podSubnet": "10.128.0.0/9"}}, "k.yaml")
+    assert str(describe(found.spec, found.name).network.nodes) == "172.18.0.0/16"
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -12,9 +12,9 @@ from mininetes.errors import BadInput
 from mininetes.kernel.netstate import Bridge, Chain, FdbEntry, Found, Neighbour, NetState, difference
 from mininetes.kernel.packet_rules import restore_text
 from mininetes.spec import describe
-from mininetes.spec_sections import ContainerNetworkSpec, ContainerSpec
+from mininetes.spec_sections import DRIVERS, ContainerNetworkSpec, ContainerSpec
 from mininetes.testbed.blueprint import draw
-from mininetes.testbed.networks import DRIVERS, GATEWAY_BRIDGE, MODES, Endpoint, Ground, Network, ground_of
+from mininetes.testbed.networks import GATEWAY_BRIDGE, MODES, Endpoint, Ground, Network, ground_of
 from mininetes.testbed.networks_catalogue import Catalogue, declared, parsed
 from mininetes.testbed.networks_choice import Place
 from mininetes.testbed.networks_plan import LinkSettings, link_settings, member_state, node_state
@@ -72,6 +72,24 @@ def test_an_overlay_is_on_all_nodes_unless_said_otherwise_with_a_network_identif
     assert (everywhere.vni, some.vni) == (4097, 4098)
     assert (everywhere.subnet, some.subnet) == (IPv4Network("10.0.1.0/24"), IPv4Network("10.0.2.0/24"))
     assert (everywhere.mtu, everywhere.scope) == (1450, "cluster")
+
+
+def test_an_overlay_of_all_nodes_is_on_those_that_join_and_not_on_those_that_leave() -> None:
+    catalogue = Catalogue()
+    made(catalogue, "all", None, driver="overlay")
+    made(catalogue, "some", None, driver="overlay", nodes=["node3", "node1"])
+    made(catalogue, "one", "node2", driver="overlay")
+    made(catalogue, "bridged", "node2")
+    container(catalogue, "far", "node2", "all")
+    for _ in range(2):
+        catalogue.welcome_node("late")
+    assert [(each.name, each.nodes) for each in catalogue.on("late")] == [("all", ("node1", "node2", "node3", "late"))]
+    for _ in range(2):
+        catalogue.forget_node("node2")
+    assert {each.name: each.nodes for each in catalogue.networks} == {
+        "all": ("node1", "node3", "late"), "some": ("node3", "node1")
+    }  # fmt: skip
+    assert catalogue.endpoints == []
 
 
 def test_a_macvlan_takes_the_upper_half_of_its_parents_network_and_that_networks_router() -> None:

@@ -82,6 +82,11 @@ def test_the_proxys_settings_can_be_given() -> None:
     assert "! -s 10.0.0.0/8" in text
 
 
+def test_the_mode_can_be_the_configurations_own() -> None:
+    arguments = ("--node", "node1", "-f", str(CASE))
+    assert run(*arguments, "--set", "mode=nftables") == run("--mode", "nftables", *arguments) != run(*arguments)
+
+
 @pytest.mark.parametrize("mode", ["nftables", "userspace"])
 def test_other_modes_print_one_text(mode: str) -> None:
     text = run("--mode", mode, "--node", "node1", "-f", str(CASE))
@@ -97,6 +102,19 @@ def test_other_modes_print_one_text(mode: str) -> None:
         (["--node", "node1", "-f", "/nowhere"], r"objects: '/nowhere'.*readable"),
         (["--node", "node1", "-f", str(CASE), "--set", "nonsense"], r"--set: 'nonsense'"),
         (["--node", "node1", "-f", str(CASE), "--set", "iptable.x=1"], r"iptable: unknown key"),
+        (
+            ["--node", "node1", "-f", str(CASE), "--set", "mode=bogus"],
+            r"^--set mode: 'bogus' is not valid: one of iptables, nftables, ipvs, userspace$",
+        ),
+        (
+            ["--node", "node1", "-f", str(CASE), "--set", "iptables.masqueradeBit=99"],
+            r"^--set iptables.masqueradeBit: 99 is not valid: at most 31$",
+        ),
+        (["--node", "node1", "-f", str(CASE), "--set", "clusterCIDR.x=1"], r"^--set: 'clusterCIDR.x=1'.*no fields"),
+        (
+            ["--mode", "nftables", "--node", "node1", "-f", str(CASE), "--set", "mode=ipvs"],
+            r"^--set mode: 'ipvs' is not valid: nftables, as --mode says",
+        ),
         (["--node", "node1", "-f", str(CASE), "--section", "ipset"], r"--section: 'ipset'.*iptables in mode iptables"),
     ],
 )
@@ -129,6 +147,89 @@ def test_an_ipv6_service_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text(json.dumps(case))
     with pytest.raises(BadInput, match=r"service default/np: spec.clusterIP: 'fd00::10'.*IPv6"):
         run("--node", "node1", "-f", str(path))
+
+
+DUAL = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: %(policy)s
+  ipFamilies: [%(families)s]
+  clusterIP: "%(first)s"
+  clusterIPs: ["%(first)s", "%(second)s"]
+  externalIPs: [203.0.113.7, "2001:db8::7"]
+  loadBalancerSourceRanges: [203.0.113.0/24, "2001:db8::/64"]
+  ports: [{name: http, port: 80, targetPort: 8080, nodePort: 30080}]
+status: {loadBalancer: {ingress: [{ip: "2001:db8::8"}, {ip: 198.51.100.8}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.244.1.5]}]
+ports: [{name: http, port: 8080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+endpoints: [{addresses: ["fd00:1::5"]}]
+ports: [{name: http, port: 8080}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node1}
+spec: {podCIDR: "fd00:1::/64", podCIDRs: ["fd00:1::/64", 10.244.1.0/24]}
+status: {addresses: [{type: InternalIP, address: 192.168.1.11}, {type: InternalIP, address: "fd00::11"}]}
+"""
+IPV4, IPV6 = "10.96.7.7", "fd00:10::7"
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables", "ipvs", "userspace"])
+def test_a_dual_stack_service_is_served_by_its_ipv4_half(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "objects.yaml"
+    texts = []
+    for policy, families, first, second in (
+        ("PreferDualStack", "IPv4, IPv6", IPV4, IPV6),
+        ("RequireDualStack", "IPv6, IPv4", IPV6, IPV4),
+    ):
+        path.write_text(DUAL % {"policy": policy, "families": families, "first": first, "second": second})
+        texts.append(run("--mode", mode, "--node", "node1", "-f", str(path), "--set", "detectLocalMode=NodeCIDR"))
+    assert texts[0] == texts[1]
+    assert "fd00" not in texts[0]
+    assert "2001" not in texts[0]
+    served = {IPV4, "203.0.113.7", "198.51.100.8"}
+    served |= set() if mode == "userspace" else {"10.244.1.5", "203.0.113.0/24"}
+    assert {each for each in served if each not in texts[0]} == set()
+    assert ("10.244.1.0/24" in texts[0]) == (mode != "userspace")
+
+
+def test_a_dual_stack_service_as_people_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "objects.yaml"
+    whole = DUAL % {"policy": "PreferDualStack", "families": "IPv4, IPv6", "first": IPV4, "second": IPV6}
+    path.write_text(whole.replace(f'  clusterIPs: ["{IPV4}", "{IPV6}"]\n', ""))
+    assert f"-d {IPV4}/32" in run("--node", "node1", "-f", str(path))
+
+
+def test_headless_services_of_both_families_have_no_rules_and_disturb_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "objects.yaml"
+    headless = {"clusterIP": "None", "clusterIPs": ["None"], "ipFamilies": ["IPv6", "IPv4"],
+                "ipFamilyPolicy": "RequireDualStack", "type": "ClusterIP"}  # fmt: skip
+    path.write_text(changed_text(headless))
+    assert "default/np" not in run("--node", "node1", "-f", str(path))
+
+
+def changed_text(spec: dict[str, Any]) -> str:
+    """A case whose service has these fields, and no node port."""
+    case = json.loads(CASE.read_text())
+    made = case["services"][0]["spec"]
+    made.update(spec)
+    made.pop("externalTrafficPolicy", None)
+    for port in made["ports"]:
+        port.pop("nodePort", None)
+    return json.dumps(case)
 
 
 def changed(kind: str, fields: dict[str, Any], tmp_path: Path) -> str:

@@ -1,10 +1,10 @@
-"""Which of many filters have flows to forget: found in one listing."""
+"""Which of many filters have flows to forget, and which flows had no answer: found in one listing."""
 
 from __future__ import annotations
 
 import pytest
 
-from mininetes.agents.kubeproxy.conntrack import there
+from mininetes.agents.kubeproxy.conntrack import there, unanswered
 
 LISTING = """\
 udp      17 27 src=10.244.1.2 dst=10.96.0.10 sport=4000 dport=53 src=10.244.2.3 dst=10.244.1.2 sport=53 dport=4000 mark=0 use=1
@@ -37,3 +37,8 @@ def test_order_is_kept_and_nothing_is_there_in_an_empty_table() -> None:
     flows = [("--orig-port-dst", "30053"), SERVICE]
     assert there(flows, LISTING) == flows
     assert there(flows, "") == []
+
+
+def test_what_had_no_answer_is_picked_by_all_of_its_original_direction() -> None:
+    flow = ("-s", "203.0.113.2", "-d", "192.168.1.11", "--orig-port-src", "5", "--orig-port-dst", "30053")
+    assert unanswered(LISTING) == [flow]

@@ -132,6 +132,16 @@ def test_node_ports_are_taken_at_each_address_asked_for() -> None:
         "127.0.0.1/32",
         "192.168.1.11/32",
     ]
+    for networks in (["127.0.0.0/8"], ["127.0.0.1/32"]):
+        ruleset = iptables(nodePortAddresses=networks)
+        assert [rule.split()[1] for rule in chain(ruleset, "KUBE-SERVICES")] == ["127.0.0.1/32"]
+        assert ("filter", "KUBE-FIREWALL") in ruleset.chains
+        off = iptables(nodePortAddresses=networks, iptables={"localhostNodePorts": False})
+        assert chain(off, "KUBE-SERVICES") == ()
+        assert ("filter", "KUBE-FIREWALL") not in off.chains
+    ruleset = iptables(nodePortAddresses=["127.5.0.0/16"])
+    assert chain(ruleset, "KUBE-SERVICES") == ()
+    assert ("filter", "KUBE-FIREWALL") in ruleset.chains
     ruleset = iptables(nodePortAddresses=["192.168.1.0/24"])
     assert ("filter", "KUBE-FIREWALL") not in ruleset.chains
     assert not any("KUBE-FIREWALL" in jump.rule for jump in ruleset.jumps)
@@ -218,7 +228,8 @@ def test_sctp_is_written_like_the_others() -> None:
 def test_nftables_takes_node_ports_at_the_primary_address_unless_told_otherwise() -> None:
     assert set(nftables().containers["nodeport-ips"].elements) == {"192.168.1.11"}
     assert set(nftables(nodePortAddresses=["10.0.0.0/8"]).containers["nodeport-ips"].elements) == {"10.244.1.1"}
-    assert set(nftables(nodePortAddresses=["127.0.0.0/8"]).containers["nodeport-ips"].elements) == set()
+    for networks in (["127.0.0.0/8"], ["127.0.0.1/32"]):
+        assert set(nftables(nodePortAddresses=networks).containers["nodeport-ips"].elements) == set()
     everywhere = nftables(nodePortAddresses=["0.0.0.0/0"])
     assert "nodeport-ips" not in everywhere.containers
     assert "fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto" in everywhere.chains["services"][1]

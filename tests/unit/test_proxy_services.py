@@ -120,7 +120,7 @@ def test_what_is_wrong_in_a_service_is_named(field: str, spec: dict[str, Any], v
 
 def test_conditions_that_are_left_out_mean_ready_and_serving() -> None:
     found = endpoints_by_port([endpoint_slice({"addresses": ["10.244.1.5"]})])
-    (endpoint,) = found["http", "tcp"]
+    (endpoint,) = found["http", "tcp"].everywhere
     assert (endpoint.ready, endpoint.serving, endpoint.terminating, endpoint.node) == (True, True, False, "")
 
 
@@ -129,9 +129,46 @@ def test_endpoints_of_several_slices_are_one_list_sorted_as_text_and_each_once()
     second = endpoint_slice({"addresses": ["10.244.1.5"], "conditions": {"ready": False}},
                             {"addresses": ["fd00::1"]}, {"addresses": []}, suffix="2")  # fmt: skip
     six = endpoint_slice({"addresses": ["fd00::2"]}, suffix="3", addressType="IPv6")
-    found = endpoints_by_port([second, six, first])["http", "tcp"]
+    found = endpoints_by_port([second, six, first])["http", "tcp"].everywhere
     assert [str(each) for each in found] == ["10.244.1.10:8080", "10.244.1.5:8080"]
     assert found[1].ready
+
+
+def test_of_an_endpoint_that_two_slices_have_a_node_takes_the_one_on_itself_and_others_the_first() -> None:
+    def said(suffix: str, *, node: str, ready: bool) -> dict[str, Any]:
+        both = [{"addresses": ["10.244.1.5"], "nodeName": node, "conditions": {"ready": ready}}]
+        return endpoint_slice(*both, {"addresses": [f"10.244.1.1{suffix}"], "nodeName": "node1"}, suffix=suffix)
+
+    slices = [said("1", node="node3", ready=True), said("2", node="node1", ready=False), said("3", node="", ready=True),
+              said("4", node="node1", ready=True), said("5", node="node2", ready=False)]  # fmt: skip
+    local = service(type="NodePort", ports=[{"port": 80, "nodePort": 30080, "name": "http"}],
+                    externalTrafficPolicy="Local")  # fmt: skip
+    seen = {}
+    for name in ("node1", "node2", "node3", "node4"):
+        (port,) = view(local, *slices, node=NodeFacts(name, "192.168.1.11")).ports
+        assert [str(each) for each in port.endpoints] == [f"10.244.1.{n}:8080" for n in (11, 12, 13, 14, 15, 5)]
+        twice = port.endpoints[-1]
+        seen[name] = twice.node, twice.ready, twice in port.local
+    assert seen == {
+        "node1": ("node1", True, True),  # the last of its own
+        "node2": ("node2", False, False),
+        "node3": ("node3", True, True),
+        "node4": ("node3", True, False),
+    }
+
+
+def test_nodes_of_one_process_see_an_endpoint_that_is_there_twice_each_in_their_own_way() -> None:
+    first = versioned(endpoint_slice({"addresses": ["10.244.1.5"], "nodeName": "node1"}))
+    second = {"addresses": ["10.244.1.5"], "nodeName": "node2", "conditions": {"ready": False}}
+    slices = [first, versioned(endpoint_slice(second, suffix="2"))]
+    ready = []
+    for builder in builders("node1", "node2", "node3"):
+        builder.set_service("default/web", versioned(service()))
+        for each in slices:
+            builder.set_slice(f"default/{each['metadata']['name']}", each)
+        builder.refresh()
+        ready.append([each.ready for each in builder.view().ports[-1].endpoints])
+    assert ready == [[True], [False], [True]]
 
 
 def test_ports_of_a_slice_without_name_or_number_are_left_out() -> None:

@@ -221,6 +221,18 @@ BAD = {
     "name with a newline": Wrong(nodes({"name": "a\n"}), "spec.nodes[0].name", "a\\n", "host name"),
     "no nodes in the list": Wrong({"nodes": []}, "spec.nodes", "0", "at least 1"),
     "0 nodes": Wrong({"nodes": {"workers": 0, "controlPlane": 0}}, "spec.nodes", "0", "at least 1"),
+    "a hundred million workers": Wrong(
+        {"nodes": {"workers": 100_000_000}}, "spec.nodes.workers", "100000000", "at most 5000"
+    ),
+    "a hundred million of the control plane": Wrong(
+        {"nodes": {"controlPlane": 10**8}}, "spec.nodes.controlPlane", "100000000", "Kubernetes"
+    ),
+    "a hundred million replicas": Wrong(
+        {"controlPlane": {"replicas": 10**8}}, "spec.controlPlane.replicas", "100000000", "at most 5000"
+    ),
+    "as many nodes as there may be, without addresses for them": Wrong(
+        {"nodes": {"workers": 4999}}, "spec.network.pods", "10.244.0.0/16", "5000 nodes"
+    ),
     "fewer than 0 workers": Wrong({"nodes": {"workers": -1}}, "spec.nodes.workers", "-1", "0"),
     # unknown keys, at each level, with a hint
     "unknown key at the top": Wrong({"fabrik": "static"}, "spec.fabrik", "fabrik", "did you mean 'fabric'"),

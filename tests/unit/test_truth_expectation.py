@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as Xml
 
 import pytest
 from proxy_objects import NODE, endpoint_slice, service, view
@@ -16,7 +17,7 @@ from mininetes.errors import BadInput
 from mininetes.probes.service_asking import AskOptions, Heard
 from mininetes.probes.truth_expectation import Asker, Expected, Outcome, expect
 from mininetes.probes.truth_questions import Question, Scene, questions
-from mininetes.probes.truth_table import Known, Line, TruthTable, judge, together
+from mininetes.probes.truth_table import Known, Line, TruthTable, asking_of, judge, together
 from mininetes.probes.vantage import Vantage
 from mininetes.testbed import show, show_truth
 
@@ -299,11 +300,14 @@ def test_a_table_goes_through_json_and_into_junit() -> None:
     table = TruthTable((good, judge(question("pod/a"), heard(refused=2))), ("x: why",))
     assert TruthTable.from_json(json.loads(json.dumps(table.as_json()))) == table
     assert isinstance(table.lines[0], Line)
-    text = table.junit()
-    assert 'tests="2" failures="1"' in text
+    text = table.junit(2.5)
+    root = Xml.fromstring(text)
+    totals = {"tests": "3", "failures": "1", "errors": "0", "skipped": "1"}
+    assert root.attrib == {"name": "truth-table", **totals, "time": "2.500"}
+    assert root[0].attrib == {"name": "iptables", "tests": "2", "failures": "1", "errors": "0", "skipped": "0"}
+    assert root[1].attrib == {"name": "not asked", "tests": "1", "failures": "0", "errors": "0", "skipped": "1"}
     assert "2 refused, answered by nobody" in text
-    assert '<testsuite name="not asked" tests="1" failures="0" skipped="1">' in text
-    assert '<testcase classname="not asked" name="x"><skipped message="why" /></testcase>' in text
+    assert [skipped.get("message") for skipped in root[1].findall("testcase[@name='x']/skipped")] == ["why"]
     assert table.summary().endswith("1 not as they must be; 1 not asked")
 
 
@@ -376,3 +380,65 @@ def test_an_address_that_takes_node_ports_is_asked_beside_the_nodes_own() -> Non
     assert str(rows["pod/b", NODE.address].paths[0].expected) == "NOMATCH"
     assert rows["pod/b", "10.244.1.1"].paths[0].expected.masquerade
     assert rows["node1", "10.244.1.1"].paths[0].unchanged == {"10.244.1.1"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "networks", "outcome"),
+    [
+        ("iptables", ["127.0.0.0/8"], Outcome.DNAT),
+        ("iptables", ["127.5.0.0/16"], Outcome.NOMATCH),
+        ("iptables", ["192.168.0.0/16"], Outcome.NOMATCH),
+        ("nftables", ["127.0.0.0/8"], Outcome.NOMATCH),
+        ("ipvs", ["127.0.0.0/8"], Outcome.NOMATCH),
+    ],
+)
+def test_localhost_has_node_ports_where_node_port_addresses_have_it(mode: Any, networks: Any, outcome: Outcome) -> None:
+    seen = view(service(ports=NODE_PORT, type="NodePort"), endpoint_slice(*ENDS), mode=mode, nodePortAddresses=networks)
+    here = Asker("127.0.0.1", own=True, here=True)
+    assert expect(seen, seen.ports[0], mode, here, "localhost").outcome is outcome
+
+
+# health-check node ports
+
+HEALTH = 32100
+BALANCED = service(
+    type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=HEALTH, ports=[
+        {"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"},
+        {"name": "dgram", "port": 90, "nodePort": 30090, "protocol": "UDP"},
+    ],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_health_check_says_whether_ready_endpoints_are_on_the_node(mode: Any) -> None:
+    def said(*ends: dict[str, Any], **config: Any) -> Outcome:
+        seen = view(BALANCED, endpoint_slice(*ends), mode=mode, **config)
+        return expect(seen, seen.ports[0], mode, Asker("203.0.113.2"), "health check node port").outcome
+
+    assert said(*ENDS) is Outcome.HEALTHY
+    assert said(ENDS[1]) is Outcome.UNHEALTHY
+    terminating = {"ready": False, "serving": True, "terminating": True}
+    assert said({**ENDS[0], "conditions": terminating}) is Outcome.UNHEALTHY, "though it still serves"
+    assert said(*ENDS, nodePortAddresses=["10.244.0.0/16"]) is Outcome.REJECT
+
+
+def test_a_health_check_is_asked_once_for_a_service_of_every_node() -> None:
+    two = [{"name": name, "port": 8080, "protocol": protocol} for name, protocol in (("http", "TCP"), ("dgram", "UDP"))]
+    found = questions(scene(BALANCED, endpoint_slice(ENDS[1], ports=two))).asked
+    rows = {(each.source.name, each.at): each for each in found if each.to == "health check node port"}
+    assert len(rows) == sum(1 for each in found if each.to == "health check node port")
+    names = [each.name for each in VANTAGES if each.name not in ("pod/b",)]
+    assert set(rows) == {(name, node) for name in names for node in ("node1", "node2")}
+    assert {(each.address, each.port, each.protocol) for each in rows.values()} == {
+        ("192.168.1.11", HEALTH, "tcp"), ("192.168.1.12", HEALTH, "tcp")
+    }  # fmt: skip
+    assert {key: str(each.paths[0].expected) for key, each in rows.items() if key[0] == "client1"} == {
+        ("client1", "node1"): "503", ("client1", "node2"): "200"
+    }  # fmt: skip
+    row = rows["client1", "node1"]
+    asking = asking_of(row, AskOptions())
+    assert (asking.health, asking.times, asking.patience > 1) == (True, 2, True)
+    assert judge(row, heard(unhealthy=2)).holds
+    assert judge(row, heard(unhealthy=2)).service == "default/web:http"
+    for wrong in ("healthy", "refused", "nothing", "connected"):
+        assert judge(row, heard(**{wrong: 2})).wrong == f"2 {wrong}, not unhealthy (503)"

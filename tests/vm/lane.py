@@ -30,7 +30,7 @@ NEEDED = (
     "scripts",
     "pyproject.toml",
 )
-TIMEOUT_S = 2700.0
+TIMEOUT_S = 4200.0
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 
 

@@ -32,6 +32,12 @@ def kernel_features(configuration: NetworkConfiguration) -> set[str]:
     return {KERNEL_FEATURES[kind] for kind in configuration.types if kind in KERNEL_FEATURES}
 
 
+def kind_on_the_wire(configuration: NetworkConfiguration) -> str:
+    """macvlan or ipvlan where pods' links are of that kind, which a node and its own pods do not cross; else ""."""
+    kind = KERNEL_FEATURES.get(str(configuration.plugins[0]["type"]), "")
+    return kind if kind in ("macvlan", "ipvlan") else ""
+
+
 def check_values(configuration: NetworkConfiguration, source: str) -> None:
     """Raises BadInput for a value that a known plugin refuses, or an MTU that no IPv4 link can have.
 

@@ -20,6 +20,7 @@ from mininetes.agents.running import together
 from mininetes.agents.serving import Handler, HttpPort, healthy, listening_socket
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.informer import Informer
+from mininetes.deadline import within
 from mininetes.errors import MininetesError
 from mininetes.kernel.netns import in_netns
 
@@ -78,7 +79,8 @@ class DnsServer:
         self._log(f".:{DNS_PORT} on {self._zone.domain}")
         # a kubelet probes right after the start, and then not for a second: let it find all ready
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._synced.wait(), FIRST_SYNC_S)
+            async with within(FIRST_SYNC_S):
+                await self._synced.wait()
 
     async def stop(self) -> None:
         """Close all. May be called twice."""
@@ -119,13 +121,16 @@ class DnsServer:
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, asyncio.TimeoutError, OSError):
                 while True:
-                    length = int.from_bytes(await asyncio.wait_for(reader.readexactly(2), IDLE_S), "big")
-                    wire = await asyncio.wait_for(reader.readexactly(length), IDLE_S)
+                    async with within(IDLE_S):
+                        length = int.from_bytes(await reader.readexactly(2), "big")
+                    async with within(IDLE_S):
+                        wire = await reader.readexactly(length)
                     answer = self.reply(wire, udp=False)
                     if answer is None:
                         return
                     writer.write(len(answer).to_bytes(2, "big") + answer)
-                    await asyncio.wait_for(writer.drain(), IDLE_S)
+                    async with within(IDLE_S):
+                        await writer.drain()
         finally:
             self._connections.pop(task, None)
             writer.close()

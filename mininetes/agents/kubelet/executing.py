@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.prober import read_all
 from mininetes.agents.shim.client import ShimError
+from mininetes.deadline import within
 
 _numbers = itertools.count(1)
 
@@ -108,7 +109,8 @@ async def run(context: Context, place: Place, argv: Sequence[str], timeout_s: fl
             output, status = await asyncio.gather(read_all(reading), execution.status())
             return status, output
 
-        return await asyncio.wait_for(to_the_end(), timeout_s)
+        async with within(timeout_s):
+            return await to_the_end()
     finally:
         if execution is not None:
             await execution.close()

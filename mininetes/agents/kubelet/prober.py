@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import aiohttp
 
+from mininetes.deadline import within
 from mininetes.kernel.netns import in_netns, socket_in
 
 ProbeKind = Literal["startup", "liveness", "readiness"]
@@ -79,7 +80,8 @@ async def probe(spec: ProbeSpec, target: Target) -> str:
     """Probe once; returns what is wrong, in a kubelet's words, "" when nothing is."""
     is_exec = "exec" in spec.action
     try:
-        return await asyncio.wait_for(_done(spec, target), None if is_exec else spec.timeout_s)
+        async with within(None if is_exec else spec.timeout_s):
+            return await _done(spec, target)
     except asyncio.TimeoutError:
         if is_exec:
             return f"command timed out after {spec.timeout_s:g}s"

@@ -12,9 +12,15 @@ from typing import Any, ClassVar
 
 from mininetes.agents.agent import Agent, Placement
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.kubeproxy.compiling import compiler
-from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode
-from mininetes.agents.kubeproxy.health import Health, ServiceHealthPorts, checked_services, metrics_handlers
+from mininetes.agents.kubeproxy.compiling import compiler, mode_like
+from mininetes.agents.kubeproxy.configuration import KubeProxyConfig
+from mininetes.agents.kubeproxy.health import (
+    ANYWHERE,
+    Health,
+    ServiceHealthPorts,
+    checked_services,
+    metrics_handlers,
+)
 from mininetes.agents.kubeproxy.metrics import Metrics
 from mininetes.agents.kubeproxy.restoring import Backend, NodeTools, RestoreFailed
 from mininetes.agents.kubeproxy.rule_keeper import RuleKeeper, Synced
@@ -24,6 +30,7 @@ from mininetes.agents.running import together
 from mininetes.agents.serving import Handler, HttpPort
 from mininetes.apiserver.client import Client
 from mininetes.apiserver.informer import Informer
+from mininetes.deadline import within
 from mininetes.errors import BadInput, MininetesError
 from mininetes.kernel.processes import Namespaces
 
@@ -38,7 +45,7 @@ CATALOGUE = Catalogue()
 
 
 class KubeProxy(Agent):
-    """kube-proxy in one of its modes. ``backend`` picks the iptables; None is the system's.
+    """kube-proxy in one of its modes, or in one of somebody's own. ``backend`` picks the iptables; None: the system's.
 
     ``executor`` has threads that let themselves into namespaces (`let_thread_enter`). Ending the agent
     leaves the rules in force (mode userspace: its connections end); another one takes them over, or
@@ -53,7 +60,7 @@ class KubeProxy(Agent):
         client: Client,
         log: AgentLog,
         *,
-        mode: Mode,
+        mode: str,
         config: KubeProxyConfig,
         backend: Backend | None,
         executor: Executor,
@@ -62,11 +69,12 @@ class KubeProxy(Agent):
         super().__init__(place, client, log)
         self.mode, self.config = mode, config
         self.metrics = Metrics()
-        periods = config.sync_settings(mode)
+        like = mode_like(mode)
+        periods = config.sync_settings(like)
         self._period_s, self._pause_s = periods.sync_period, periods.min_sync_period
         self.health = Health(2 * periods.sync_period)
         self._builder = ViewBuilder(
-            NodeFacts(place.node, place.address), mode, config, catalogue=catalogue, refused=self._refuse
+            NodeFacts(place.node, place.address), like, config, catalogue=catalogue, refused=self._refuse
         )
         tools = NodeTools(Namespaces(of_pid=place.holder_pid or None, net=place.netns), backend)
         self.keeper = RuleKeeper(place, self._builder, compiler(mode), tools, log, self.metrics, executor)
@@ -165,7 +173,8 @@ class KubeProxy(Agent):
         while True:
             wait_s = max(0.0, min(next_whole, again) - loop.time())
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait_s)
+                async with within(wait_s):
+                    await self._changed.wait()
             await asyncio.sleep(max(0.0, last + self._pause_s - loop.time()))
             self._changed.clear()
             triggers, self._triggers = self._triggers, []
@@ -201,7 +210,8 @@ class KubeProxy(Agent):
         now = time.time()
         for each in triggers:
             self.metrics.programming_s.observe(max(0.0, now - each))
-        await self._health_ports.set_services(checked_services(synced.view))
+        addresses = ANYWHERE if synced.view.node_ports_everywhere else synced.view.node_port_ips
+        await self._health_ports.set_services(checked_services(synced.view), addresses)
 
     async def _watch_for_flushes(self) -> None:
         """Write everything anew when somebody flushed the rules: their canary is gone then."""

@@ -23,6 +23,11 @@ from mininetes.errors import BadInput
 
 Compiler = Callable[[NodeView], Ruleset]
 
+LIKE = "LIKE"
+"""What a mode of one's own says in its file: which of kube-proxy's modes it is like in all but its rules."""
+
+_MODES = ", ".join(MODES)
+
 RULESET_OF: dict[str, type] = {
     "iptables": IptablesRuleset,
     "nftables": NftablesRuleset,
@@ -36,23 +41,43 @@ def _loaded(path: str) -> Any:
     return parts.load("proxy", path)
 
 
-def compiler(mode: str) -> Compiler:
+def compiler(mode: str, field: str = "mode") -> Compiler:
     """The part that writes a mode's rules, loaded once in a process. Raises BadInput when there is none such."""
-    if mode not in MODES:
-        raise BadInput("mode", mode, "one of " + ", ".join(MODES))
-    module = _loaded(str(parts.find("proxy", mode).path))
+    module = _loaded(str(_part(mode, field).path))
     if not callable(getattr(module, "compile_rules", None)):
         raise BadInput("proxy", mode, "a file with compile_rules(view)")
     return cast(Compiler, module.compile_rules)
 
 
-def compiled(objects: Objects, node: str, mode: Mode, config: Mapping[str, Any]) -> Ruleset:
-    """The rules which that node's proxy would write for these objects. Raises BadInput, also for IPv6 services."""
-    return compiler(mode)(view_of(objects, node, mode, config))
+def mode_like(mode: str, field: str = "mode") -> Mode:
+    """The one of kube-proxy's modes whose settings, tools, kernel features and kind of ruleset a mode has.
+
+    Of kube-proxy's own that is itself, of others what their files say as LIKE. Raises BadInput.
+    """
+    if mode in MODES:
+        return MODES[MODES.index(mode)]
+    path = _part(mode, field).path
+    like = getattr(_loaded(str(path)), LIKE, None)
+    if like not in MODES:
+        raise BadInput(f"{path}: {LIKE}", like, f"one of kube-proxy's modes, whose kind of rules it writes: {_MODES}")
+    return MODES[MODES.index(like)]
+
+
+def _part(mode: str, field: str) -> parts.Part:
+    if mode not in MODES and not mode.endswith(".py"):
+        own = [name for name in parts.names("proxy") if name not in MODES]
+        if mode not in own:
+            raise BadInput(field, mode, ", ".join([f"one of {_MODES}", *own, "or the path of a file, NAME.py"]))
+    return parts.find("proxy", mode)
+
+
+def compiled(objects: Objects, node: str, mode: str, config: Mapping[str, Any]) -> Ruleset:
+    """The rules which that node's proxy would write for these objects. Raises BadInput as `view_of` does."""
+    return compiler(mode)(view_of(objects, node, mode_like(mode), config))
 
 
 def view_of(objects: Objects, node: str, mode: Mode, config: Mapping[str, Any]) -> NodeView:
-    """What that node's proxy makes of these objects. Raises BadInput, also for IPv6 services."""
+    """What that node's proxy makes of these objects. Raises BadInput, also for services of IPv6 alone."""
 
     def refuse(key: str, why: str) -> None:
         raise BadInput(f"service {key}", None, why.removeprefix(f"service {key}: "))

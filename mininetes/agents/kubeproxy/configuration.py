@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_address
 from typing import Annotated, Any, Literal
@@ -154,7 +155,7 @@ class KubeProxyConfig(Described):
     ``bind_address`` has no effect either, but must be IPv4: nodes have one address each, which is their InternalIP.
     """
 
-    mode: Mode | Literal[""] = ""
+    mode: Literal["", "iptables", "nftables", "ipvs", "userspace"] = ""
     cluster_cidr: OptionalNetwork = Field(default="", alias="clusterCIDR")
     detect_local_mode: DetectLocalMode = ""
     detect_local: DetectLocal = DetectLocal()
@@ -203,25 +204,29 @@ NO_EFFECT = frozenset(
 
 
 def kube_proxy_config(values: Mapping[str, Any], *, place: str = "spec.proxy.config") -> KubeProxyConfig:
-    """Check a configuration as a file has it. Raises BadInput that names the field; unknown fields are refused."""
+    """Check a configuration as a file has it. Raises BadInput that names the field; unknown fields are refused.
+
+    ``place``: where it is, before the names of its fields; "" when these say enough.
+    """
+    before = f"{place}." if place else ""
     try:
         config = KubeProxyConfig.model_validate(_without_defaults(values))
     except ValidationError as wrong:
-        raise _say(wrong.errors()[0], place) from None
+        raise _say(wrong.errors()[0], before) from None
     local, mode = config.detect_local, config.detect_local_mode
     for wanted, field, name in (
         ("BridgeInterface", "bridgeInterface", local.bridge_interface),
         ("InterfaceNamePrefix", "interfaceNamePrefix", local.interface_name_prefix),
     ):
         if mode == wanted and not name:
-            raise BadInput(f"{place}.detectLocal.{field}", None, f"needed with detectLocalMode {mode}")
+            raise BadInput(f"{before}detectLocal.{field}", None, f"needed with detectLocalMode {mode}")
     settings: tuple[tuple[str, SyncSettings], ...] = (
         ("iptables", config.iptables), ("nftables", config.nftables), ("ipvs", config.ipvs),
     )  # fmt: skip
     for name, periods in settings:
         if periods.sync_period < periods.min_sync_period:
             right = f"at least {name}.minSyncPeriod, which is {periods.min_sync_period:g}s"
-            raise BadInput(f"{place}.{name}.syncPeriod", f"{periods.sync_period:g}s", right)
+            raise BadInput(f"{before}{name}.syncPeriod", f"{periods.sync_period:g}s", right)
     return config
 
 
@@ -254,14 +259,27 @@ def _known(location: tuple[Any, ...]) -> list[str]:
     return [field.alias or name for name, field in fields.items()]
 
 
-def _say(problem: Mapping[str, Any], place: str) -> BadInput:
+_RIGHT = {
+    "tuple_type": "a list, such as [a, b]",
+    "model_type": "a mapping, such as {key: value}",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "string_type": "text",
+    "less_than_equal": "at most %(le)s",
+    "greater_than_equal": "at least %(ge)s",
+}
+"""What would be right, by pydantic's names of what is wrong."""
+
+
+def _say(problem: Mapping[str, Any], before: str) -> BadInput:
     location, value = problem["loc"], problem["input"]
-    field = ".".join([place, *(str(part) for part in location)])
+    field = before + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     if problem["type"] == "extra_forbidden":
         known = _known(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, 1)
         return BadInput(field, None, f"unknown key; {f'did you mean {close[0]!r}?' if close else ', '.join(known)}")
-    right = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "tuple_type":
-        right = "a list, such as [a, b]"
-    return BadInput(field, str(value) if isinstance(value, (dict, list)) else value, right[0].lower() + right[1:])
+    said, context = str(problem["msg"]).removeprefix("Value error, "), problem.get("ctx", {})
+    right = _RIGHT[problem["type"]] % context if problem["type"] in _RIGHT else said[0].lower() + said[1:]
+    if problem["type"] == "literal_error":
+        right = "one of " + ", ".join(filter(None, re.findall(r"'(\w*)'", context["expected"])))
+    return BadInput(field, str(value) if isinstance(value, (dict, list)) else value, right)

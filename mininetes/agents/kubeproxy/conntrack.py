@@ -1,7 +1,10 @@
-"""UDP connections that would go on to endpoints which are gone: what to have conntrack(8) forget.
+"""What to have conntrack(8) forget.
 
 UDP has no end that the kernel could see, so a client that sends on from the same port keeps its old
 translation: to an endpoint that is gone, or to nowhere from before the first endpoint came.
+
+An attempt that nobody answered (a SYN for two minutes, a datagram for 30 s) keeps its translation too, whatever
+rules there are by then: the next from the same port has the same fate.
 """
 
 from __future__ import annotations
@@ -74,6 +77,26 @@ def there(flows: Iterable[tuple[str, ...]], listing: str) -> list[tuple[str, ...
 def _wanted(flow: tuple[str, ...]) -> tuple[str, str, str]:
     given = dict(zip(flow[::2], flow[1::2], strict=True))
     return given.get("--orig-dst", ""), given["--orig-port-dst"], given.get("--dst-nat", "")
+
+
+def unanswered(listing: str) -> list[tuple[str, ...]]:
+    """The filters that pick the flows of ``conntrack -L`` which never had an answer. Pure."""
+    found: list[tuple[str, ...]] = []
+    for line in listing.splitlines():
+        if "[UNREPLIED]" in line:
+            source, to, sport, dport = (value for _, value in _ENDS.findall(line)[:4])
+            found.append(("-s", source, "-d", to, "--orig-port-src", sport, "--orig-port-dst", dport))
+    return found
+
+
+def forget_unanswered(tools: NodeTools) -> None:
+    """Have the node's kernel forget the attempts that had no answer; connections stay. Blocking.
+
+    Raises ProcessFailed when conntrack(8) cannot do it.
+    """
+    tools.run("conntrack", "-D", "-p", "tcp", "--state", "SYN_SENT", check=False)
+    for flow in unanswered(tools.run("conntrack", "-L", "-p", "udp").stdout):
+        tools.run("conntrack", "-D", "-p", "udp", *flow, check=False)  # it may have ended meanwhile
 
 
 def forget(tools: NodeTools, flows: Sequence[tuple[str, ...]]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -127,28 +127,37 @@ def _checked(group: PortGroup, node: str) -> dict[int, CheckedService]:
     }
 
 
+ANYWHERE = ("0.0.0.0",)  # noqa: S104 - any address of the node
+
+
 class ServiceHealthPorts:
     """Opens and closes the health-check node ports of services as they come and go."""
 
     def __init__(self, netns: str, health: Health, refused: Callable[[str, int, str], None]) -> None:
         self._netns, self._health, self._refused = netns, health, refused
         self._services: dict[int, CheckedService] = {}
-        self._open: dict[int, HttpPort] = {}
+        self._open: dict[tuple[str, int], HttpPort] = {}
 
-    async def set_services(self, services: Mapping[int, CheckedService]) -> None:
-        """Serve these, and no others. A port that is taken is told to ``refused`` and tried again next time."""
+    async def set_services(self, services: Mapping[int, CheckedService], addresses: Sequence[str] = ANYWHERE) -> None:
+        """Serve these, and no others, at those addresses: the ones that take node ports, as kube-proxy has it.
+
+        A port that is taken is told to ``refused`` and tried again next time.
+        """
         self._services = dict(services)
-        for port in [port for port in self._open if port not in services]:
-            await self._open.pop(port).stop()
-        for port, service in services.items():
-            if port not in self._open:
-                server = HttpPort(self._netns, port, {"/{path:.*}": self._handler(port)})
-                try:
-                    await server.start()
-                except MininetesError as failed:
-                    self._refused(f"{service.namespace}/{service.name}", port, str(failed))
-                else:
-                    self._open[port] = server
+        wanted = [(address, port) for port in services for address in addresses]
+        for place in self._open.keys() - set(wanted):
+            await self._open.pop(place).stop()
+        for place in wanted:
+            if place in self._open:
+                continue
+            address, port = place
+            server = HttpPort(self._netns, port, {"/{path:.*}": self._handler(port)}, address=address)
+            try:
+                await server.start()
+            except MininetesError as failed:
+                self._refused(f"{services[port].namespace}/{services[port].name}", port, str(failed))
+            else:
+                self._open[place] = server
 
     def _handler(self, port: int) -> Handler:
         async def answer(_: web.Request) -> web.Response:

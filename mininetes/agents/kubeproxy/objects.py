@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from mininetes.agents.kubeproxy.dual_stack import is_ipv6_slice, take_ipv4_half
 from mininetes.agents.kubeproxy.services import key_of
 from mininetes.apiserver import validation
 from mininetes.apiserver.defaults import set_defaults
@@ -44,7 +45,8 @@ class Objects:
 def read_objects(path: Path) -> Objects:
     """Read a file. Raises BadInput when it is missing, no YAML or JSON, has an object of another kind, or one twice.
 
-    So it does for an object that the API server would not take: these are checked by the same rules.
+    So it does for an object that the API server would not take: these are checked by the same rules. Of dual-stack
+    objects the IPv4 half is taken; a service of IPv6 alone is refused.
     """
     try:
         text = path.read_text()
@@ -62,6 +64,8 @@ def read_objects(path: Path) -> Objects:
             if title in seen:
                 raise BadInput(title, None, "OBJECTS has it twice")
             seen.add(title)
+            if is_ipv6_slice(_KINDS[name], obj):
+                continue
             getattr(found, name).append(_taken(obj, _KINDS[name], title))
     return found
 
@@ -102,6 +106,7 @@ def _taken(obj: Mapping[str, Any], kind: str, title: str) -> dict[str, Any]:
     """
     version = obj.get("apiVersion") or _VERSIONS[kind]
     whole = {"apiVersion": version, "kind": kind, **copy.deepcopy(dict(obj))}
+    take_ipv4_half(kind, whole)
     try:
         validation.check(by_kind(str(version), kind), whole, field_validation="Ignore")
     except ApiError as refused:

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mininetes.agents.kubeproxy.compiling import compiler, view_of
-from mininetes.agents.kubeproxy.configuration import Mode, kube_proxy_config
+from mininetes.agents.kubeproxy.compiling import compiler, mode_like, view_of
+from mininetes.agents.kubeproxy.configuration import kube_proxy_config
 from mininetes.agents.kubeproxy.objects import Objects
 from mininetes.agents.kubeproxy.restoring import Backend, NodeTools
 from mininetes.agents.kubeproxy.rule_keeper import applier_of
@@ -36,13 +36,14 @@ class PaperTools(NodeTools):
 
 
 def first_sync(
-    objects: Objects, node: str, mode: Mode, config: Mapping[str, Any], backend: Backend | None = None
+    objects: Objects, node: str, mode: str, config: Mapping[str, Any], backend: Backend | None = None
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """The sysctls that a node's proxy sets, and the command lines it runs with what they read, for these objects.
 
     Raises BadInput.
     """
-    view, settings = view_of(objects, node, mode, config), kube_proxy_config(config)
+    like = mode_like(mode)
+    view, settings = view_of(objects, node, like, config), kube_proxy_config(config)
     tools = PaperTools(backend)
-    applier_of(mode, settings, tools).whole(compiler(mode)(view))
-    return wanted_sysctls(settings, mode, view), tools.calls
+    applier_of(like, settings, tools).whole(compiler(mode)(view))
+    return wanted_sysctls(settings, like, view), tools.calls

@@ -124,7 +124,8 @@ def is_watched(obj: Mapping[str, Any]) -> bool:
 def service_ports(service: Mapping[str, Any]) -> tuple[ServicePort, ...]:
     """The ports of a service that are to be proxied; none for those which are not. Raises BadInput.
 
-    IPv6 services are refused by name; IPv6 addresses besides an IPv4 one are left out.
+    A service whose cluster IP is IPv6 is refused by name; other IPv6 addresses of a service are left out. Of files with
+    dual-stack services dual_stack.py takes the IPv4 half before.
     """
     if not is_proxied(service):
         return ()
@@ -197,24 +198,48 @@ def _load_balancer_ips(service: Mapping[str, Any]) -> tuple[str, ...]:
     return _ipv4(each.get("ip") for each in ingress if each.get("ipMode") in (None, "VIP"))
 
 
-def endpoints_by_port(slices: Iterable[Mapping[str, Any]]) -> dict[PortKey, tuple[Endpoint, ...]]:
-    """The endpoints of one service's slices, by port name and protocol, each ``address:port`` once, sorted as text.
+class Endpoints(NamedTuple):
+    """The endpoints of a service port, each ``address:port`` once, sorted as text.
 
-    An address that two slices have is taken from the first of them, by name.
+    What slices say twice is taken from the first of them, by name; but a node prefers what puts the endpoint on itself
+    (endpointslicecache.go, addEndpoints). ``by_node``: all of them, for each node that sees any otherwise.
     """
+
+    everywhere: tuple[Endpoint, ...] = ()
+    by_node: Mapping[str, tuple[Endpoint, ...]] = {}
+
+    def seen_from(self, node: str) -> tuple[Endpoint, ...]:
+        """As that node takes them."""
+        return self.by_node.get(node, self.everywhere)
+
+
+def endpoints_by_port(slices: Iterable[Mapping[str, Any]]) -> dict[PortKey, Endpoints]:
+    """The endpoints of one service's slices, by port name and protocol."""
     found: dict[PortKey, dict[str, Endpoint]] = {}
+    own: dict[PortKey, dict[str, dict[str, Endpoint]]] = {}
     for each in sorted(slices, key=key_of):
         if each.get("addressType", "IPv4") != "IPv4":
             continue
         for port in each.get("ports") or ():
             if port.get("name") is None or not port.get("port"):
                 continue
-            named = found.setdefault((port["name"], (port.get("protocol") or "TCP").lower()), {})
+            key = port["name"], (port.get("protocol") or "TCP").lower()
+            named = found.setdefault(key, {})
             for endpoint in each.get("endpoints") or ():
                 made = _endpoint(endpoint, int(port["port"]))
-                if made is not None:
-                    named.setdefault(str(made), made)
-    return {key: tuple(named[text] for text in sorted(named)) for key, named in found.items()}
+                if made is None:
+                    continue
+                text = str(made)
+                if named.setdefault(text, made) is not made and made.node:
+                    own.setdefault(key, {}).setdefault(made.node, {})[text] = made
+    return {
+        key: Endpoints(_sorted(named), {node: _sorted({**named, **mine}) for node, mine in own.get(key, {}).items()})
+        for key, named in found.items()
+    }
+
+
+def _sorted(named: Mapping[str, Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(named[text] for text in sorted(named))
 
 
 def _endpoint(endpoint: Mapping[str, Any], port: int) -> Endpoint | None:

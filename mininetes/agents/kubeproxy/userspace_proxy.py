@@ -16,6 +16,7 @@ from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubeproxy.balancing import RoundRobin
 from mininetes.agents.kubeproxy.rulesets import Listener
 from mininetes.agents.kubeproxy.services import Endpoint
+from mininetes.deadline import within
 from mininetes.kernel.netns import in_netns, socket_in
 
 DIAL_TIMEOUTS_S = (0.25, 0.5, 1.0, 2.0)
@@ -128,7 +129,8 @@ class _TcpPort:
                 self._proxy.log.error("Failed to load balance", portName=self._key[0], err="missing endpoints")
                 return None
             try:
-                return await asyncio.wait_for(self._connected(endpoint), timeout_s)
+                async with within(timeout_s):
+                    return await self._connected(endpoint)
             except (OSError, asyncio.TimeoutError) as failed:
                 self._proxy.log.error("Dial failed", endpoint=endpoint, err=failed or "timeout")
         self._proxy.log.error("Failed to connect to balancer", portName=self._key[0], err="gave up")

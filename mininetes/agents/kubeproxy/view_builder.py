@@ -18,7 +18,7 @@ from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode
 from mininetes.agents.kubeproxy.port_groups import PortGroups
 from mininetes.agents.kubeproxy.services import (
     SERVICE_NAME_LABEL,
-    Endpoint,
+    Endpoints,
     ServicePort,
     endpoints_by_port,
     key_of,
@@ -75,12 +75,12 @@ class ServiceState:
 
     def __init__(self, service: Mapping[str, Any], slices: list[Mapping[str, Any]]) -> None:
         self.error = ""
-        self.ports: tuple[tuple[ServicePort, tuple[Endpoint, ...]], ...] = ()
+        self.ports: tuple[tuple[ServicePort, Endpoints], ...] = ()
         self._shared: dict[ServicePort, PortTraffic] = {}
         try:
             ports = service_ports(service)
             found = endpoints_by_port(slices) if ports else {}
-            self.ports = tuple((port, found.get((port.port_name, port.protocol), ())) for port in ports)
+            self.ports = tuple((port, found.get((port.port_name, port.protocol), Endpoints())) for port in ports)
         except BadInput as wrong:
             self.error = str(wrong)
 
@@ -90,8 +90,8 @@ class ServiceState:
         for port, endpoints in self.ports:
             traffic = self._shared.get(port)
             if traffic is None:
-                traffic, by_node = traffic_to(port, endpoints, node, zone)
-                if not by_node:
+                traffic, by_node = traffic_to(port, endpoints.seen_from(node), node, zone)
+                if not (by_node or endpoints.by_node):
                     self._shared[port] = traffic
             made.append(traffic)
         return tuple(made)
@@ -249,12 +249,18 @@ class ViewBuilder:
             node_port_ips=_within(networks, node, primary_only=self.mode == "nftables"),
             local_addresses=node.addresses,
             localhost_node_ports=self.config.iptables.localhost_node_ports
-            and (everywhere or bool(_held(networks, (_LOOPBACK,)))),
+            and (everywhere or any(map(_is_of_loopback, networks))),
             drop_invalid=not self.config.conntrack.tcp_be_liberal,
             scheduler=self.config.ipvs.scheduler or "rr",
             groups=self._traffic.groups(),
             proxy_ports=tuple((name, protocol, port) for (name, protocol), port in sorted((proxy_ports or {}).items())),
         )
+
+
+def _is_of_loopback(network: str) -> bool:
+    """Whether it begins with loopback addresses, or has 127.0.0.0 in it (NodePortAddresses.ContainsIPv4Loopback)."""
+    found = IPv4Network(network)
+    return found.network_address.is_loopback or IPv4Network("127.0.0.0/32").subnet_of(found)
 
 
 def _held(networks: Iterable[str], addresses: Iterable[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mininetes.agents.shim.server import LONGEST_MESSAGE
+from mininetes.deadline import within
 from mininetes.errors import MininetesError
 
 log = logging.getLogger("mininetes")
@@ -167,7 +168,8 @@ class Shim:
                 if self._reader.done():
                     raise ShimError(_GONE)
                 await self._send(data, fds)
-            said: dict[str, Any] = await asyncio.wait_for(reply, _ANSWER_S)
+            async with within(_ANSWER_S):
+                said: dict[str, Any] = await reply
         except ConnectionError:
             raise ShimError(_GONE) from None
         except OSError as failed:  # more than the kernel takes in one message, for example

@@ -34,7 +34,9 @@ from mininetes.kernel.netns import (
     MS_NOEXEC,
     MS_NOSUID,
     MS_PRIVATE,
+    MS_RDONLY,
     MS_REC,
+    MS_REMOUNT,
     mount,
     setns,
     umount,
@@ -46,8 +48,6 @@ PAUSE = "/var/lib/kubelet/pause"
 """In a node: the pause program under the name that is shown."""
 
 _PR_SET_PDEATHSIG = 1
-_MS_RDONLY = 1
-_MS_REMOUNT = 32
 _OF_THE_LAB = ("/etc", "/opt", "/run", "/var/lib", "/var/log")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -210,7 +210,7 @@ def _mount_pod(binds: Sequence[tuple[str, str, bool]]) -> None:
         _make_mount_point(target, os.path.isdir(source), f"/run/.under{number}")
         mount(source, target, flags=MS_BIND | MS_REC)
         if read_only:
-            mount("", target, flags=MS_BIND | _MS_REMOUNT | _MS_RDONLY)
+            mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 def _make_mount_point(target: str, is_folder: bool, under: str) -> None:

@@ -27,6 +27,7 @@ from mininetes.agents.weave.knowledge import Malformed
 from mininetes.agents.weave.peer import Message, Peer, PeerAddress
 from mininetes.agents.weave.status import Link
 from mininetes.agents.weave.wire import Hello
+from mininetes.deadline import within
 from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import node_path
 
@@ -263,7 +264,8 @@ class WeaveAgent:
     async def gateway(self) -> IPv4Address:
         """The address of the node's bridge, once that has it. Raises NoSpace when it has none in time."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._ready.wait(), SPACE_WITHIN_S)
+            async with within(SPACE_WITHIN_S):
+                await self._ready.wait()
         address = self.peer.addresses.of(EXPOSE)
         if address is None or not self._ready.is_set():
             raise NoSpace("the node's own bridge has no address yet")

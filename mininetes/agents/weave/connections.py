@@ -17,6 +17,7 @@ from mininetes.agents.serving import listening_socket
 from mininetes.agents.weave.knowledge import Malformed
 from mininetes.agents.weave.peer import Message, PeerAddress
 from mininetes.agents.weave.wire import LONGEST, PORT, Hello, frame, read_frame
+from mininetes.deadline import within
 from mininetes.errors import MininetesError
 from mininetes.kernel.netns import socket_in
 
@@ -170,7 +171,8 @@ class Connections:
         sock = socket_in(self._netns, socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await asyncio.wait_for(loop.sock_connect(sock, (peer.address, PORT)), DIAL_S)
+            async with within(DIAL_S):
+                await loop.sock_connect(sock, (peer.address, PORT))
             reader, writer = await asyncio.open_connection(sock=sock)
         except BaseException:
             sock.close()
@@ -196,7 +198,8 @@ class Connections:
             _notice_silence(writer.get_extra_info("socket"))
             mine = self._hello()
             writer.write(frame(mine.to_json()))
-            theirs = mine.accept(await asyncio.wait_for(read_frame(reader), DIAL_S))
+            async with within(DIAL_S):
+                theirs = mine.accept(await read_frame(reader))
             if expected is not None and theirs.peer.name != expected:
                 raise Malformed(f"{theirs.peer} answers, not {expected}")
             host, port = writer.get_extra_info("peername")

@@ -28,6 +28,7 @@ from mininetes.apiserver.store.interface import (
 )
 from mininetes.apiserver.store.stored import Stored, StoreEvent, Value, without_revision
 from mininetes.apiserver.store.watching import DEFAULT_BOUND, DEFAULT_WINDOW, Watch, WatchHub
+from mininetes.deadline import within
 
 __all__ = ["EtcdStore", "connector_in"]
 
@@ -159,7 +160,8 @@ class EtcdStore(Store):
     async def _events_of(self, key: str, after: int, upto: int, until: float) -> Events:
         """What happened to an object. Raises StoreUnavailable when that cannot be known."""
         try:
-            await asyncio.wait_for(self._hub.reached(upto), until - asyncio.get_running_loop().time())
+            async with within(until - asyncio.get_running_loop().time()):
+                await self._hub.reached(upto)
             return [each for each in self._hub.since(after) if each.stored.key == key]
         except (asyncio.TimeoutError, Compacted):
             raise StoreUnavailable(f"{key}: no answer to the write, and it is not known whether it was done") from None

@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 
 from mininetes.apiserver.store.interface import StoreError, StoreUnavailable
+from mininetes.deadline import within
 from mininetes.kernel.netns import in_netns
 
 Answer = dict[str, Any]
@@ -135,7 +136,8 @@ class Gateway:
         tried = 0
         while (left := end - loop.time()) > 0:
             try:
-                await asyncio.wait_for(self._turns.acquire(), left)
+                async with within(left):
+                    await self._turns.acquire()
             except asyncio.TimeoutError:
                 break
             endpoint = self._endpoints[0]
@@ -187,7 +189,8 @@ class Gateway:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
         try:
             request = self._http.post(f"{endpoint}/v3/watch", json=body, timeout=timeout)
-            response = await asyncio.wait_for(request, self.deadline_s)
+            async with within(self.deadline_s):
+                response = await request
             try:
                 rest: list[bytes] = []
                 async for chunk in response.content.iter_any():

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mininetes.errors import BadInput
+from mininetes.probes.junit import Document
 from mininetes.testbed import show
 from mininetes.testbed.cni_check.all_rules import RULES
 from mininetes.testbed.cni_check.launching import Report
@@ -90,17 +91,12 @@ def text(report: Report) -> RenderableType:
 
 def junit(reports: list[Report]) -> str:
     """All reports as one document, a test suite for each plugin and a test case for each rule and version."""
-    top = Xml.Element("testsuites", name="cni-check")
+    document = Document("cni-check")
     for report in reports:
-        counts = counted(report.verdicts)
-        facts = {"name": report.subject.name, "tests": str(len(report.verdicts)), "failures": str(counts["failed"]),
-                 "errors": "0", "skipped": str(counts["not applicable"]),
-                 "time": f"{sum(each.seconds for each in report.verdicts):.3f}"}  # fmt: skip
-        suite = Xml.SubElement(top, "testsuite", facts)
-        for each in report.verdicts:
-            _case(suite, each)
-    Xml.indent(top)
-    return Xml.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
+        with document.suite(report.subject.name) as suite:
+            for each in report.verdicts:
+                _case(suite, each)
+    return document.text()
 
 
 def _case(suite: Any, verdict: Verdict) -> None:

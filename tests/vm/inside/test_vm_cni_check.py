@@ -1,6 +1,6 @@
-"""cni-check on a plugin whose devices not every kernel has: rules of each operation, not all of them.
+"""cni-check on a plugin whose devices not every kernel has.
 
-Where all is emulated each takes seconds, and those with many calls at once run into their deadline.
+Where all is emulated a call takes seconds, and many at once take their time: they have longer until their deadline.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ import json
 
 from running_lab import MININETES, run
 
-RULES = (
-    "add-makes-interface", "result-interfaces-exist", "result-ips", "result-routes", "add-twice", "two-interfaces",
-    "del-removes-interface", "del-restores-container", "del-twice", "del-netns-gone", "check-passes",
-    "check-address-gone", "check-interface-gone", "gc-removes", "gc-keeps", "status-ready",
-)  # fmt: skip
+PATIENT = ("--timeout", "120")
 
 
-def test_bash_ipvlan_keeps_to_the_specification() -> None:
-    rules = [word for rule in RULES for word in ("--rule", rule)]
-    done = run([*MININETES, "cni-check", "bash-ipvlan", "--cni-version", "1.1.0", "-o", "json", *rules], timeout_s=400)
+def test_bash_ipvlan_passes_every_rule() -> None:
+    argv = [*MININETES, "cni-check", "bash-ipvlan", "--cni-version", "1.1.0", "-o", "json", *PATIENT]
+    done = run(argv, timeout_s=1500)
     assert done.stdout, done.stderr
     (report,) = json.loads(done.stdout)
     failed = {each["rule"]: each["seen"] for each in report["verdicts"] if each["outcome"] == "failed"}
     assert failed == {}
     assert done.status == 0
-    assert report["passed"] >= len(RULES) - 2, report  # some do not apply to every kind
+    assert report["passed"] > 50
+    done_at_once = {each["rule"]: each["outcome"] for each in report["verdicts"] if "parallel" in each["rule"]}
+    assert set(done_at_once.values()) == {"passed"}, done_at_once

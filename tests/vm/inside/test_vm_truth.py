@@ -1,6 +1,7 @@
 """The truth table where mode ipvs works: what services must do for everyone, and where ipvs and iptables differ.
 
-client1, blocked1 --- gw --- node1, node2, with two pods each: the first of each is an endpoint
+client1, blocked1 --- gw --- node1, node2, with two pods each: the first of each is an endpoint, the second one of the
+service whose life is lived to its end
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from typing import Any
 
 import pytest
 from running_lab import RunningLab, fresh_name, is_left, mininetes
+from service_life import STEPS, Pace, living
 from test_truth_table import SERVICES, apply, balanced, endpoints, labelled, rows
 from waiting import wait_until
 
 MODES = ("ipvs", "iptables")
 SLOWLY_S = 600.0
 """Without KVM all of this is emulated."""
+
+CONNECTIONS, PATIENTLY_S = 10, 8.0  # a SYN is sent again after 1, 3 and 7 s
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +49,9 @@ def lab() -> Iterator[RunningLab]:
 @pytest.fixture(scope="module")
 def said(lab: RunningLab) -> dict[str, Any]:
     options = [word for mode in MODES for word in ("--mode", mode)]
-    patiently = ("--connections", "10", "--timeout", "8")  # a SYN is sent again after 1, 3 and 7 s
     # kube-dns is left out: where all is emulated its readiness probes run into their deadline now and then
     asked = [word for service in (*SERVICES, "kubernetes") for word in ("--service", service)]
+    patiently = ("--connections", str(CONNECTIONS), "--timeout", str(PATIENTLY_S))
     argv = ["truth-table", "--lab", lab.name, *options, *asked, *patiently, "-o", "json"]
     for last in (False, True):  # what is wrong stays wrong; what was lost in emulation is not lost twice
         done = mininetes(*argv, timeout_s=SLOWLY_S)
@@ -90,3 +94,14 @@ def test_the_lab_has_its_own_mode_again(lab: RunningLab, said: dict[str, Any]) -
     for node in lab.nodes:
         assert "-A -t 10.96.0.1:443 -s rr" in lab.exec(node, "ipvsadm", "-Sn")
         assert "KUBE-SVC-" not in lab.exec(node, "iptables-save", "-t", "nat")
+
+
+def test_each_step_of_a_services_life_is_in_every_kernel_and_nothing_stale_is_left(lab: RunningLab) -> None:
+    # kube-proxy's minSyncPeriod is 0 in mode ipvs anyway
+    pace = Pace(latest_s=120.0, table_s=SLOWLY_S, connections=CONNECTIONS, timeout_s=PATIENTLY_S, tries=2)
+    with living(lab, "ipvs", [f"{node}-2" for node in lab.nodes], pace) as life:
+        before = life.rules()
+        life.cycle(table=True)
+        assert [(name, wrong(found)) for name, found in life.tables if found] == []
+        assert [name for name, _ in life.tables] == [*STEPS[:-1]]
+        wait_until(lambda: life.rules() == before, "all is as before the service came", within_s=120.0, every_s=1)

@@ -1,0 +1,110 @@
+"""`up` with CNI plugins by which not all gets ready: one that refuses each pod, and links on the nodes' wire."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running_lab import MININETES, RunningLab, environment, fresh_name, is_left, mininetes, running
+
+FAILING = """#!/bin/bash
+case $CNI_COMMAND in
+    VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}'; exit ;;
+    DEL) exit ;;
+esac
+echo '{"cniVersion": "1.0.0", "code": 117, "msg": "the fabric has no room for '"$CNI_IFNAME"'"}'
+exit 1
+"""
+SAID = "failing ADD: the fabric has no room for eth0 (CNI code 117)"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder of parts with a plugin that fails each ADD."""
+    folder = tmp_path / "cni_scripts"
+    folder.mkdir()
+    (folder / "failing").write_text(FAILING)
+    (folder / "failing").chmod(0o755)
+    plugins = [{"type": "failing"}]
+    (folder / "failing.conflist").write_text(json.dumps({"cniVersion": "1.0.0", "name": "f", "plugins": plugins}))
+    return tmp_path
+
+
+def up(own: Path, name: str, pods: int) -> list[str]:
+    return ["--parts", str(own), "up", "--lab", name, "--cni", "failing.conflist", "--nodes", "2", "--pods", str(pods)]
+
+
+def test_a_plugin_that_fails_each_add_ends_up_with_its_error(own: Path) -> None:
+    name = fresh_name()
+    done = mininetes(*up(own, name, 1), timeout_s=60)
+    assert done.status == 1
+    assert SAID in done.stderr
+    assert "pod node" in done.stderr
+    assert " on node" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not is_left(name)
+
+
+def test_who_waits_is_told_the_plugins_error(own: Path) -> None:
+    name = fresh_name()
+    argv = [*MININETES, *up(own, name, 0)]
+    waiting = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), start_new_session=True
+    )
+    try:
+        said = first_line(waiting, within_s=40)
+        assert said.startswith("still waiting: pod kube-system/coredns-"), said
+        assert " on node" in said
+        assert said.rstrip().endswith(SAID)
+    finally:
+        waiting.send_signal(signal.SIGTERM)
+        waiting.communicate(timeout=30)
+    assert not is_left(name)
+
+
+def first_line(process: subprocess.Popen[bytes], *, within_s: float) -> str:
+    """The first line that it writes to stderr; what there is of it when the time is over."""
+    assert process.stderr is not None
+    end, read = time.monotonic() + within_s, b""
+    while b"\n" not in read and select.select([process.stderr], [], [], max(0.0, end - time.monotonic()))[0]:
+        more = os.read(process.stderr.fileno(), 4096)
+        if not more:
+            break
+        read += more
+    return read.partition(b"\n")[0].decode()
+
+
+def reference(tmp_path: Path) -> str:
+    ranges = [[{"subnet": "$POD_NETWORK", "rangeStart": "$POD_FIRST", "rangeEnd": "$POD_LAST"}]]
+    plugin = {"type": "macvlan", "master": "eth0", "ipam": {"type": "host-local", "ranges": ranges}}
+    path = tmp_path / "wire.conflist"
+    path.write_text(json.dumps({"cniVersion": "1.0.0", "name": "wire", "plugins": [plugin]}))
+    return str(path)
+
+
+@pytest.mark.parametrize("plugin", ["bash-macvlan", "macvlan"])
+def test_a_cluster_of_macvlan_pods_comes_up_with_what_the_kernel_allows(plugin: str, tmp_path: Path) -> None:
+    cni = reference(tmp_path) if plugin == "macvlan" else f"{plugin}.conflist"
+    with running("--nodes", "2", "--pods", "1", "--cni", cni) as lab:
+        assert not any(ready for name, ready in system_pods(lab).items() if name.startswith("coredns"))
+        assert all(ready for name, ready in system_pods(lab).items() if not name.startswith("coredns"))
+        assert lab.try_exec("pod/node1-1", "ping", "-c1", "-W2", lab.address("pod/node2-1")).status == 0
+        assert lab.try_exec("node1", "ping", "-c1", "-W1", lab.address("pod/node1-1")).status != 0
+
+
+def system_pods(lab: RunningLab) -> dict[str, bool]:
+    """The pods of kube-system, and whether they are ready."""
+    pods: list[dict[str, Any]] = json.loads(
+        lab.command("get", "pods", "-n", "kube-system", "-o", "json").stdout
+    )["items"]  # fmt: skip
+    return {
+        pod["metadata"]["name"]: all(each["ready"] for each in pod["status"].get("containerStatuses", []))
+        for pod in pods
+    }

@@ -1,0 +1,120 @@
+"""A proxy mode of one's own, from a file of a new name: found, like what it says it is like, and used as the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from mininetes import parts
+from mininetes.agents.kubeproxy.compiling import compiler, mode_like
+from mininetes.agents.kubeproxy.configuration import MODES
+from mininetes.cli.main import cli
+from mininetes.cli.options import description
+from mininetes.errors import BadInput
+from mininetes.spec import describe
+from mininetes.testbed import proxying, truth
+from mininetes.testbed.blueprint import draw
+from mininetes.testbed.preflight import engine_config
+
+HEAD = {"apiVersion": "mininetes/v1", "kind": "Cluster"}
+RULES = """
+from mininetes.api import IptablesRuleset, Jump
+LIKE = "iptables"
+def compile_rules(view):
+    return IptablesRuleset({("nat", "MINE"): ("-A MINE -j RETURN",)}, (Jump("nat", "OUTPUT", "-j MINE"),))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    """A parts folder with the mode ``mine``."""
+    folder = tmp_path / "proxy_rules"
+    folder.mkdir()
+    (folder / "mine.py").write_text(RULES)
+    parts.use([tmp_path])
+    yield tmp_path
+    parts.use([])
+
+
+def said(*arguments: str) -> str:
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def test_it_is_like_the_mode_that_its_file_names(own: Path) -> None:
+    assert mode_like("mine") == "iptables"
+    assert callable(compiler("mine"))
+    assert [mode_like(mode) for mode in MODES] == list(MODES)
+    assert truth.known_modes(["mine", "nftables", "mine"]) == ["mine", "nftables"]
+
+
+def test_a_file_in_the_place_of_one_of_kube_proxys_is_that_mode(own: Path) -> None:
+    (own / "proxy_rules" / "nftables.py").write_text("LIKE = 'ipvs'\n")
+    assert mode_like("nftables") == "nftables"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def compile_rules(view): ...", ["LIKE", "one of kube-proxy's modes", "iptables, nftables, ipvs, userspace"]),
+        ("LIKE = 'ebpf'\ndef compile_rules(view): ...", ["LIKE: 'ebpf'", "iptables, nftables, ipvs, userspace"]),
+        ("LIKE = 'ipvs'", ["other", "compile_rules(view)"]),
+    ],
+)
+def test_what_its_file_lacks_is_said(own: Path, text: str, words: list[str]) -> None:
+    (own / "proxy_rules" / "other.py").write_text(text)
+    with pytest.raises(BadInput) as refused:
+        draw(describe({"proxy": "other"}))
+    assert [word for word in words if word not in str(refused.value)] == []
+
+
+def test_a_name_that_there_is_not_is_refused_with_those_there_are(own: Path) -> None:
+    with pytest.raises(BadInput, match=r"spec.proxy.mode: 'ebpf'.*iptables, nftables, ipvs, userspace, mine"):
+        draw(describe({"proxy": "ebpf"}))
+    with pytest.raises(BadInput, match=r"mode: 'ebpf'.*iptables, nftables, ipvs, userspace, mine"):
+        truth.known_modes(["ebpf"])
+
+
+def test_by_name_it_is_used_wherever_a_mode_is(own: Path, tmp_path: Path) -> None:
+    blueprint = draw(describe({"proxy": "mine"}))
+    assert "proxy/mine.py" in blueprint.hashes
+    steps = said("--parts", str(own), "up", "--proxy", "mine", "--dry-run")
+    assert "-A MINE -j RETURN" in steps
+    assert "KUBE-SERVICES" not in steps
+    said("--parts", str(own), "graph", "--proxy", "mine", "--out", str(tmp_path / "a.svg"))
+    assert "kube-proxy mine," in (tmp_path / "a.svg").read_text()
+
+
+def test_a_cluster_file_may_name_it_or_its_file(own: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    for proxy in ("./proxy_rules/mine.py", {"mode": "proxy_rules/mine.py"}):
+        path.write_text(yaml.safe_dump({**HEAD, "spec": {"proxy": proxy}}))
+        spec = description(str(path), None)
+        assert spec.proxy.mode == str(own / "proxy_rules" / "mine.py")
+        assert "proxy/mine.py" in draw(spec).hashes
+        assert engine_config(spec)["spec"]["proxy"]["mode"] == spec.proxy.mode
+        assert proxying.mode_title(proxying.proxy_mode(spec)) == "mine"
+
+
+def test_a_file_called_as_a_mode_does_not_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "iptables").write_text("saved rules")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump({**HEAD, "spec": {"proxy": "iptables"}}))
+    spec = description(str(path), None)
+    assert spec.proxy.mode == "iptables"
+    draw(spec)
+
+
+def test_the_schema_with_its_folder_knows_its_name(own: Path) -> None:
+    schema = json.loads(said("--parts", str(own), "validate", "--schema"))
+    assert {"enum": ["iptables", "ipvs", "mine", "nftables", "userspace"]} in schema["$defs"]["ProxySpec"][
+        "properties"
+    ]["mode"]["anyOf"]
