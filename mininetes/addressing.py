@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
+from mininetes.counting import counted
 from mininetes.errors import BadInput
 
 NODES = IPv4Network("192.168.1.0/24")
@@ -104,16 +105,16 @@ class AddressPlan:
             raise BadInput(
                 "spec.network.nodePrefix", self.node_prefix, f"between {self.pods.prefixlen + 1} and 30 for {self.pods}"
             )
+        room, wanted = self.nodes.num_addresses - 2 - NODE_OFFSET, counted(nodes, "node")
         if nodes >= self.pod_subnets:
             raise BadInput(
                 "spec.network.pods",
                 str(self.pods),
-                f"large enough for {nodes} nodes with a /{self.node_prefix} each: it holds {self.pod_subnets - 1}",
+                f"large enough for {wanted} with a /{self.node_prefix} each: it holds {self.pod_subnets - 1}",
             )
-        room = self.nodes.num_addresses - 2 - NODE_OFFSET
         if nodes > room:
             raise BadInput(
-                "spec.network.nodes", str(self.nodes), f"large enough for {nodes} nodes: from .{NODE_OFFSET + 1} on "
+                "spec.network.nodes", str(self.nodes), f"large enough for {wanted}: from .{NODE_OFFSET + 1} on "
                 f"it holds {max(0, room)}"
             )  # fmt: skip
         if pods_per_node > self.pods_per_node:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, MininetesError
 
 Kind = Literal["underlay", "fabric", "cluster", "cni", "proxy", "experiment"]
 
@@ -86,6 +86,16 @@ class Part:
         except Exception as failed:
             raise BadInput(self.kind, str(self.path), f"importable: {type(failed).__name__}: {failed}") from failed
         return module
+
+    def told(self, failed: Exception) -> str:
+        """An exception in a line, with the line of the part's file where it came from, if it did."""
+        text = str(failed) if isinstance(failed, MininetesError) else f"{type(failed).__name__}: {failed}".rstrip(": ")
+        files, line, place = {str(self.path), str(self.path.resolve())}, 0, failed.__traceback__
+        while place is not None:
+            if place.tb_frame.f_code.co_filename in files:
+                line = place.tb_lineno
+            place = place.tb_next
+        return f"{text} ({self.path.name}:{line})" if line else text
 
 
 def absolute(name_or_path: str, base: Path | None = None) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mininetes import kind_file, yaml_documents
 from mininetes.addressing import LEAST_SERVICES, AddressPlan
 from mininetes.errors import BadInput
+from mininetes.field_rules import label_value_problem, qualified_name_problem
 from mininetes.spec_sections import (
     HOST_NAME,
     LAB_NAME,
@@ -113,6 +114,7 @@ class ClusterSpec(Described):
             if node.name in seen:
                 raise BadInput(field, node.name, "a name that no other node has")
             seen.add(node.name)
+            _check_labels(node, f"spec.nodes[{index}]")
         first, _, last = self.network.node_ports.partition("-")
         if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
             raise BadInput("spec.network.nodePorts", self.network.node_ports, "two ports such as 30000-32767")
@@ -185,7 +187,29 @@ class ClusterSpec(Described):
                 )
 
 
-_KINDS = {"dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list"}
+def _check_labels(node: NodeSpec, place: str) -> None:
+    """What its Node object is to be labelled with must be as Kubernetes has it, or the API would refuse the node."""
+    values = {f"{place}.zone": node.zone or ""}
+    for key, value in node.labels.items():
+        if problem := qualified_name_problem(key):
+            raise BadInput(f"{place}.labels", key, problem)
+        values[f"{place}.labels.{key}"] = value
+    for field, value in values.items():
+        if problem := label_value_problem(value):
+            raise BadInput(field, value, problem)
+
+
+_KINDS = {
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "tuple_type": "a list",
+    "string_type": "a string, which YAML needs quotes for where it looks like a number",
+}
+_STRINGS = {
+    ("network", "nodePorts"): "two ports such as 30000-32767",
+    ("containers", "publish"): "two ports, HOST_PORT:PORT in quotes, such as '8080:80'",
+}
+"""What is right in place of something that is no string, by the section and the field's key."""
 
 
 def _say(problem: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> BadInput:
@@ -203,6 +227,8 @@ def _say(problem: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> BadInput:
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return BadInput(field, None, f"unknown key; {hint}")
     right = _KINDS.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+    if kind == "string_type":
+        right = next((said for (section, key), said in _STRINGS.items() if place[0] == section and key in place), right)
     if kind == "missing":
         value = None
     elif value is None or isinstance(value, (dict, list)):
@@ -321,7 +347,7 @@ def read_cluster(
         if content.get(key) != right:
             raise BadInput(f"{source}: {key}", content.get(key), right)
     _refuse_unknown(content, ("apiVersion", "kind", "metadata", "spec"), f"{source}: ")
-    metadata, spec = content.get("metadata") or {}, content.get("spec") or {}
+    metadata, spec = ({} if (part := content.get(key)) is None else part for key in ("metadata", "spec"))
     for key, part in (("metadata", metadata), ("spec", spec)):
         if not isinstance(part, dict):
             raise BadInput(f"{source}: {key}", part, "a mapping")

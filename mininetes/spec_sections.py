@@ -85,13 +85,22 @@ Address4 = Annotated[
 ]
 
 
+LABEL_VALUE_PATTERN = "^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$"
+LABEL_KEY_PATTERN = "^([a-z0-9][-a-z0-9.]*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$"
+"""For editors; what is checked are the rules in field_rules, which have words for what is wrong."""
+
+LabelValue = Annotated[str, WithJsonSchema({"type": "string", "pattern": LABEL_VALUE_PATTERN})]
+
+
 class NodeSpec(Described):
     """One node: ``name`` is a host name; ``zone`` and ``labels`` become node labels."""
 
     name: str
     role: Role = "worker"
-    zone: str | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
+    zone: LabelValue | None = None
+    labels: dict[str, LabelValue] = Field(
+        default_factory=dict, json_schema_extra={"propertyNames": {"pattern": LABEL_KEY_PATTERN}}
+    )
 
 
 class NodeCounts(Described):

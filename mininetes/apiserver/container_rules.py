@@ -8,14 +8,14 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final
 
-from mininetes.apiserver.field_rules import (
+from mininetes.apiserver.problems import Problems
+from mininetes.field_rules import (
     dns_label_problem,
     ipv4_problem,
     port_name_problem,
     port_problem,
     qualified_name_problem,
 )
-from mininetes.apiserver.problems import Problems
 
 Object = Mapping[str, Any]
 PROTOCOLS: Final = ("TCP", "UDP", "SCTP")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mininetes.apiserver.field_rules import (
+from mininetes.apiserver.problems import Problems
+from mininetes.apiserver.resources import Resource
+from mininetes.field_rules import (
     dns_1035_label_problem,
     dns_label_problem,
     dns_subdomain_problem,
     label_value_problem,
     qualified_name_problem,
 )
-from mininetes.apiserver.problems import Problems
-from mininetes.apiserver.resources import Resource
 
 MOST_ANNOTATION_BYTES: Final = 256 * 1024
 _NAME_RULES: Final[dict[str, Callable[[str], str]]] = {

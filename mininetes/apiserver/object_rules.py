@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mininetes.apiserver.field_rules import (
+from mininetes.apiserver.pod_rules import check_template
+from mininetes.apiserver.problems import Problems
+from mininetes.field_rules import (
     data_key_problem,
     ipv4_network_problem,
     label_value_problem,
     qualified_name_problem,
 )
-from mininetes.apiserver.pod_rules import check_template
-from mininetes.apiserver.problems import Problems
 
 Object = Mapping[str, Any]
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")

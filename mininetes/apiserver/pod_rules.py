@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mininetes.apiserver.container_rules import check_containers
-from mininetes.apiserver.field_rules import (
+from mininetes.apiserver.metadata_rules import check_labels, check_selector, selector_is_usable
+from mininetes.apiserver.problems import Problems, selector_shown
+from mininetes.apiserver.selectors import LabelSelector
+from mininetes.field_rules import (
     dns_label_problem,
     dns_subdomain_problem,
     ipv4_problem,
     qualified_name_problem,
 )
-from mininetes.apiserver.metadata_rules import check_labels, check_selector, selector_is_usable
-from mininetes.apiserver.problems import Problems, selector_shown
-from mininetes.apiserver.selectors import LabelSelector
 
 Object = Mapping[str, Any]
 _RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from mininetes.apiserver.errors import ApiError
-from mininetes.apiserver.field_rules import label_value_problem, qualified_name_problem
 from mininetes.apiserver.resources import Resource
+from mininetes.field_rules import label_value_problem, qualified_name_problem
 
 _TOKEN: Final = re.compile(r"\s*(?:(==|!=|=|>|<|,|\(|\)|!)|([^\s=!<>,()]+))")
 _INTEGER: Final = re.compile("[+-]?[0-9]+")

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mininetes.apiserver.container_rules import PROTOCOLS
-from mininetes.apiserver.field_rules import (
+from mininetes.apiserver.metadata_rules import check_labels
+from mininetes.apiserver.problems import Problems
+from mininetes.field_rules import (
     IPV6_REFUSED,
     dns_label_problem,
     dns_subdomain_problem,
@@ -17,8 +19,6 @@ from mininetes.apiserver.field_rules import (
     port_problem,
     qualified_name_problem,
 )
-from mininetes.apiserver.metadata_rules import check_labels
-from mininetes.apiserver.problems import Problems
 
 Object = Mapping[str, Any]
 _TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")

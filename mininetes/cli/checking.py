@@ -9,6 +9,7 @@ import click
 
 from mininetes import parts
 from mininetes.cli.options import description, output_option, source_of
+from mininetes.counting import counted
 from mininetes.errors import BadInput, MissingFeature
 from mininetes.kernel import features
 
@@ -53,7 +54,7 @@ def validate_command(cluster_file: str | None, schema: bool, output: str) -> int
     if output == "json":
         click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
     else:
-        nodes, pods = len(spec.nodes), spec.pods.per_node
-        file = source_of(cluster_file)
-        click.echo(f"{file} is valid: {nodes} nodes with {pods} pods each, fabric {spec.fabric.title}")
+        nodes, pods = counted(len(spec.nodes), "node"), counted(spec.pods.per_node, "pod")
+        each = " each" if len(spec.nodes) > 1 else ""
+        click.echo(f"{source_of(cluster_file)} is valid: {nodes} with {pods}{each}, fabric {spec.fabric.title}")
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import yaml
 
+from mininetes.counting import counted
 from mininetes.experiments import planning
 from mininetes.experiments.definition import Experiment
 from mininetes.experiments.schedule import LabPlan, schedule, warm_up
@@ -27,7 +28,7 @@ def show_runs(experiment: Experiment, seed: int, output: str, *, verbose: bool) 
         click.echo(json.dumps(found, indent=2))
         return
     runs = sum(len(lab.runs) for lab in labs)
-    counts = " in ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((runs, "run"), (len(labs), "lab")))
+    counts = f"{counted(runs, 'run')} in {counted(len(labs), 'lab')}"
     click.echo(f"# {experiment.name}: {counts}; seed {seed}")
     for lab, cluster in zip(labs, clusters, strict=True):
         _print(experiment, lab, cluster, verbose=verbose)
@@ -54,13 +55,13 @@ def _facts(experiment: Experiment, lab: LabPlan, cluster: Mapping[str, Any], *, 
 def _print(experiment: Experiment, lab: LabPlan, cluster: Mapping[str, Any], *, verbose: bool) -> None:
     blueprint = draw(describe(cluster))
     spec = blueprint.spec
-    size = f"{len(spec.nodes)} nodes, {len(blueprint.pods)} pods, fabric {spec.fabric.title}"
+    size = f"{counted(len(spec.nodes), 'node')}, {counted(len(blueprint.pods), 'pod')}, fabric {spec.fabric.title}"
     click.echo(f"\nlab {lab.number}: {size}")
     text = yaml.safe_dump(dict(cluster), default_flow_style=True, sort_keys=False, width=1_000_000).strip()
     click.echo(f"  cluster {text}")
     again = len(warm_up(lab, experiment))
     if again:
-        click.echo(f"  {again} run{'s' if again > 1 else ''} to warm up")
+        click.echo(f"  {counted(again, 'run')} to warm up")
     for run in lab.runs:
         cell = ", ".join(f"{key}={value}" for key, value in run.cell.items())
         click.echo(f"  run {run.repetition + 1} of {experiment.repetitions}: {cell}")

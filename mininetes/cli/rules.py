@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
+from mininetes import parts
 from mininetes.errors import BadInput
 
 _SECTIONS = ("ipvsadm", "ipset", "addresses", "iptables")
@@ -36,23 +38,31 @@ def _config(settings: tuple[str, ...]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise BadInput("--set", setting, "a value that YAML understands") from None
     try:
-        kube_proxy_config(config, place="")
+        named = config.get("mode") in parts.names("proxy")  # one of your own is none of kube-proxy's
+        kube_proxy_config({**config, "mode": ""} if named else config, place="")
     except BadInput as wrong:
         raise BadInput(f"--set {wrong.field}", wrong.value, wrong.right) from None
     return config
 
 
 def _mode(asked: str | None, config: dict[str, Any]) -> str:
-    """The mode by --mode, or by the configuration's own field. Raises BadInput for one unknown, or two."""
+    """The mode by --mode, or by the configuration's own field, which is taken out. Raises BadInput for one unknown."""
     from mininetes.agents.kubeproxy.compiling import compiler, mode_like  # noqa: PLC0415
     from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE  # noqa: PLC0415
 
-    configured = config.get("mode")
+    configured = config.pop("mode", None)
     mode = asked or configured or DEFAULT_MODE
     compiler(mode)
-    if configured and configured != mode_like(mode):
+    if configured and configured not in (mode, mode_like(mode)):
         raise BadInput("--set mode", configured, f"{mode_like(mode)}, as --mode says, or not set")
     return mode
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as wrong:
+        raise BadInput("standard input", None, f"text in UTF-8 ({wrong.reason})") from None
 
 
 def texts_of(ruleset: Any) -> dict[str, str]:
@@ -80,7 +90,8 @@ _READERS = {
               help="iptables (the default), nftables, ipvs, userspace, or one of your own.")  # fmt: skip
 @click.option("--node", required=True, metavar="NODE", help="The node whose proxy would write the rules.")
 @click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), metavar="OBJECTS",
-              help="Services, EndpointSlices and Nodes: YAML or JSON documents, a List, or lists by kind.")  # fmt: skip
+              help="Services, EndpointSlices and Nodes: YAML or JSON documents, a List, or lists by kind; - for "
+              "standard input.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
               help=f"A field of kube-proxy's configuration. clusterCIDR is {_CLUSTER_CIDR} unless set.")  # fmt: skip
 @click.option("--section", type=click.Choice(_SECTIONS), help="Mode ipvs: print one of its four texts alone.")
@@ -94,11 +105,12 @@ def rules_command(
     They are those of its IPv4 proxy: of a dual-stack Service its IPv4 half; one of IPv6 alone is refused.
     """
     from mininetes.agents.kubeproxy.compiling import compiled  # noqa: PLC0415
-    from mininetes.agents.kubeproxy.objects import read_objects  # noqa: PLC0415
+    from mininetes.agents.kubeproxy.objects import objects_in, read_objects  # noqa: PLC0415
 
     config = _config(settings)
     wanted = _mode(mode, config)
-    texts = texts_of(compiled(read_objects(path), node, wanted, config))
+    objects = read_objects(path) if str(path) != "-" else objects_in(_standard_input(), "standard input")
+    texts = texts_of(compiled(objects, node, wanted, config))
     if section is not None:
         if section not in texts:
             raise BadInput("--section", section, f"one of {', '.join(texts)} in mode {wanted}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mininetes.cli.rules import texts_of
-from mininetes.errors import BadInput
+from mininetes.errors import MininetesError
 
 if TYPE_CHECKING:
     from mininetes.apiserver.client import Client
@@ -49,7 +49,7 @@ class Rules:
             before = self._lines()
             self.services = [*(each for each in self.services if key(each) != key(service)), service]
             after = self._lines()
-        except BadInput as refused:
+        except MininetesError as refused:
             return f"  no rules: {refused}\n"
         found = [line for line in difflib.unified_diff(before, after, n=0, lineterm="") if not _is_heading(line)]
         if not found:

@@ -14,7 +14,6 @@ import logging
 import math
 import socket
 import time
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +112,7 @@ class Engine:
             raise _Failed("it cancelled itself") from None
         except Exception as failed:
             log.exception("the run failed")
-            raise _Failed(_told(failed, self.experiment)) from failed
+            raise _Failed(self.experiment.part.told(failed)) from failed
 
     async def _call(self, cell: Mapping[str, Any]) -> list[Measurement]:
         return checked(await self.experiment.run(self.lab, copy.deepcopy(dict(cell))))
@@ -122,15 +121,6 @@ class Engine:
 async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait({task}, timeout=5.0)
-
-
-def _told(failed: Exception, experiment: Experiment) -> str:
-    """An exception in a line, with the line of the experiment's file where it came from."""
-    text = str(failed) if isinstance(failed, MininetesError) else f"{type(failed).__name__}: {failed}".rstrip(": ")
-    frames = [
-        frame for frame in traceback.extract_tb(failed.__traceback__) if frame.filename == str(experiment.part.path)
-    ]
-    return f"{text} ({experiment.part.path.name}:{frames[-1].lineno})" if frames else text
 
 
 def checked(measured: object) -> list[Measurement]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mininetes.agents.ports_table import Origin, PortsView, Row, table, who
+from mininetes.counting import counted
 from mininetes.deadline import within
 from mininetes.errors import BadInput
 from mininetes.kernel.netns import in_netns, socket_in
@@ -199,11 +200,11 @@ class PortsReport:
     def summary(self) -> str:
         """The result in one line."""
         connections = sum(len(line.checks) for line in self.lines)
-        line = f"{len(self.lines)} ports, {connections} connections"
+        line = f"{counted(len(self.lines), 'port')}, {counted(connections, 'connection')}"
         return (
             f"{line}, all as the table has it"
             if self.holds
-            else f"{line}, {len(self.wrong)} ports not as the table has it"
+            else f"{line}, {counted(len(self.wrong), 'port')} not as the table has it"
         )
 
 

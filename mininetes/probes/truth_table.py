@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+from mininetes.counting import counted
 from mininetes.probes.junit import Document
 from mininetes.probes.service_asking import Asking, AskOptions, Heard, ask_all
 from mininetes.probes.truth_expectation import Outcome
@@ -177,17 +178,17 @@ class TruthTable:
 
     def summary(self) -> str:
         """The result in one line."""
-        services = len({line.service for line in self.lines})
-        head = f"{len(self.lines)} rows of {services} service ports, {', '.join(self.subjects) or 'no proxy'}"
+        services = counted(len({line.service for line in self.lines}), "service port")
+        head = f"{counted(len(self.lines), 'row')} of {services}, {', '.join(self.subjects) or 'no proxy'}"
         declared = sum(1 for line in self.lines if line.known)
-        but = f" but for {declared} known ones" if declared else ""
+        but = f" but for {counted(declared, 'known one')}" if declared else ""
         left = f"; {len(self.skipped)} not asked" if self.skipped else ""
         if not self.lines:
             return f"nothing was asked{left}"
         if self.holds:
             return f"{head}: all as they must be{but}{left}"
         undeclared = sum(1 for each in self.differences if not each.reason)
-        more = f", {undeclared} undeclared differences between proxies" if undeclared else ""
+        more = f", {counted(undeclared, 'undeclared difference')} between proxies" if undeclared else ""
         return f"{head}: {len(self.wrong)} not as they must be{but}{more}{left}"
 
     def junit(self, seconds: float = 0.0) -> str:

@@ -79,6 +79,11 @@ class AgentTasks:
         seat = self._seats.get((node, name))
         return seat is not None and seat.task is not None
 
+    def failure(self, node: str, name: str) -> str:
+        """Why that agent ended last; empty when it works, and before the first time."""
+        seat = self._seats.get((node, name))
+        return seat.failures[-1] if seat is not None and seat.failures and not seat.alive else ""
+
     def start(self, node: str, name: str) -> None:
         """Have an agent work. Does nothing when it does. Raises BadInput when there is none of that name."""
         seat = self._seat(node, name)

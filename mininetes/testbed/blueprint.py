@@ -22,7 +22,7 @@ from mininetes.errors import BadInput
 from mininetes.kernel.netstate import NetState
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import proxying
-from mininetes.testbed.fabric import Fabric, FabricNode, FabricPlan, FabricView, fabric_of
+from mininetes.testbed.fabric import Fabric, FabricNode, FabricPlan, FabricView, fabric_of, kind_like
 from mininetes.testbed.fabric_defaults import check_bridge, with_fabric_defaults
 from mininetes.testbed.fabric_exec import outside_fabric
 from mininetes.testbed.load_balancing import with_load_balancer_routes
@@ -122,7 +122,7 @@ def draw(spec: ClusterSpec) -> Blueprint:
     else:
         fabric = fabric_of(found["fabric"].module(), spec.fabric.name, spec.fabric.parameters)
     plugins = installation.find_plugins(parts.folders("cni"))
-    cni = installation.check(found["cni"].path, plugins)
+    cni = installation.check(found["cni"].path, plugins, parts.folders("cni"))
     check_bridge(spec, cni)
     if cni.plugins[0].get("bridge") and spec.pods.per_node > MOST_PORTS:
         raise BadInput("spec.pods.perNode", spec.pods.per_node, f"at most {MOST_PORTS}: a bridge has no more ports")
@@ -168,7 +168,7 @@ def _parameters(spec: ClusterSpec, cls: type[Topo], name: str) -> dict[str, Any]
             raise BadInput(place, None, f"unknown parameter of {name}; known: {', '.join(known) or 'none'}")
         default = known[key].default
         if isinstance(default, (int, str)) and type(value) is not type(default):
-            raise BadInput(place, value, f"like {default!r}")
+            raise BadInput(place, value, kind_like(default))
     return wanted
 
 

@@ -62,11 +62,11 @@ async def _ports(testbed: Testbed, request: Request) -> Answer:
 async def _truth_table(testbed: Testbed, request: Request) -> Answer:
     from mininetes.testbed import truth  # noqa: PLC0415 - as above
     from mininetes.testbed.flow_checks import checked_flows  # noqa: PLC0415
-    from mininetes.testbed.proxying import ProxyProgram  # noqa: PLC0415
+    from mininetes.testbed.proxying import ProxyProgram, proxy_mode  # noqa: PLC0415
 
     options = AskOptions(request["connections"], request["timeout_s"])
     flows = checked_flows(request.get("flows", ()))
-    modes = truth.known_modes(request["modes"])
+    modes = truth.known_modes(request["modes"], proxy_mode(testbed.spec))
     programs = [ProxyProgram(tuple(each["argv"]), each["title"]) for each in request.get("programs", ())]
     wanted = truth.Wanted(request["services"], modes, programs, options, flows)
     return (await truth.truth_table(testbed, wanted)).as_json()

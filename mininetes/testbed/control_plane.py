@@ -33,6 +33,7 @@ from mininetes.agents.shim.client import Shim
 from mininetes.apiserver.client import Client, Unreachable
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.resources import by_kind
+from mininetes.counting import counted
 from mininetes.errors import MininetesError
 from mininetes.lab.filesystem import node_path
 from mininetes.spec_sections import NodeSpec
@@ -108,7 +109,7 @@ class ControlPlane:
         await self._watch.start()
         self._add_agents()
         self.tasks.start_all([each for each in self.tasks.names() if each[1] != self.proxy_seats.name])
-        progress.step(f"{len(self.blueprint.pods)} pods")
+        progress.step(counted(len(self.blueprint.pods), "pod"))
         await create_pods(self._watch, self.blueprint.pods, self._attached)
         configuration = node_files.proxy_configuration_text(cluster_facts(self.spec))
         for manifest in system_objects(self.spec.network.services, configuration, self.spec.proxy.exec):
@@ -119,7 +120,7 @@ class ControlPlane:
         # the proxies come last: their first rules then have all there is, and no change waits for minSyncPeriod
         progress.step(f"rules of services, {self.proxy_seats.title}")
         self.tasks.start_all()
-        await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
+        await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S, trouble=progress.trouble)
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
         if self.fabric_seats.weave is not None:
             await self.fabric_seats.weave.ready(self.tasks)

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+from mininetes.agents.kubeproxy.compiling import mode_title
 from mininetes.cluster.underlay import LINK_MTU, Cable, Underlay
+from mininetes.counting import counted
 from mininetes.testbed import proxying
 from mininetes.testbed.blueprint import Blueprint
 
@@ -117,7 +119,7 @@ def _choices(blueprint: Blueprint) -> str:
     spec = blueprint.spec
     if not spec.masters:
         return f"CNI {Path(spec.cni).name}, no control plane"
-    proxy = Path(spec.proxy.exec[0]).name if spec.proxy.exec else proxying.mode_title(proxying.proxy_mode(spec))
+    proxy = Path(spec.proxy.exec[0]).name if spec.proxy.exec else mode_title(proxying.proxy_mode(spec))
     return f"CNI {Path(spec.cni).name}, kube-proxy {proxy}, objects in {spec.control_plane.store}"
 
 
@@ -222,7 +224,7 @@ def _shortened(row: list[_Box]) -> list[_Box]:
         return row
     rest = row[MOST_BOXES - 1 :]
     pods = sum(len(box.pods) for box in rest)
-    lines = [f"to {rest[-1].name}", *([f"{pods} pods"] if pods else [])]
+    lines = [f"to {rest[-1].name}", *([counted(pods, "pod")] if pods else [])]
     names = [box.name for box in rest]
     many = _Box(f"and {len(rest)} more", "rest", lines, ", ".join(names), (), names, width=rest[0].width)
     many.height = max(_BOX_H + 16 * (len(lines) - 1), rest[0].height)

@@ -149,6 +149,15 @@ class Fabric:
         return plan
 
 
+def kind_like(default: object) -> str:
+    """What kind of value a parameter takes, going by its default."""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+    kind = kinds.get(type(default))
+    if kind is None:
+        return f"like {default!r}"
+    return kind if isinstance(default, bool) or default == "" else f"{kind}, such as {default!r}"
+
+
 def fabric_of(module: ModuleType, name: str, parameters: Mapping[str, Any]) -> Fabric:
     """Check that a file is a fabric that takes these parameters. Raises BadInput."""
     plan = getattr(module, "plan", None)
@@ -161,6 +170,5 @@ def fabric_of(module: ModuleType, name: str, parameters: Mapping[str, Any]) -> F
             raise BadInput(place, None, f"unknown parameter of {name}; known: {', '.join(known) or 'none'}")
         default = known[key].default
         if default is not inspect.Parameter.empty and type(value) is not type(default):
-            kind = {bool: "true or false", int: "a whole number"}.get(type(default), f"like {default!r}")
-            raise BadInput(place, value, kind)
+            raise BadInput(place, value, kind_like(default))
     return Fabric(name, module, dict(parameters))

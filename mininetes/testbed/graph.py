@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mininetes.counting import counted
 from mininetes.errors import BadInput
 from mininetes.testbed import drawing
 from mininetes.testbed.blueprint import Blueprint
@@ -69,7 +70,7 @@ def _hosts(blueprint: Blueprint) -> Iterator[Vertex]:
             yield Vertex(host.name, host.role, ("outside" if host.role == "client" else host.role, *addresses))
             continue
         pods = sum(pod.node == host.name for pod in blueprint.pods)
-        where = "no pods" if not pods else "1 pod" if pods == 1 else f"{pods} pods"
+        where = "no pods" if not pods else counted(pods, "pod")
         role = ("control plane",) if host.name in control else ()
         facts = f"{where} in {subnets[host.name]}"
         yield Vertex(host.name, "master" if host.name in control else "node", (*role, *addresses, facts))

@@ -8,7 +8,7 @@ from typing import Any
 
 from mininetes import parts
 from mininetes.agents.cni.plugin_values import kernel_features, kind_on_the_wire
-from mininetes.agents.kubeproxy.compiling import mode_like
+from mininetes.agents.kubeproxy.compiling import mode_like, placed
 from mininetes.agents.kubeproxy.preconditions import needed_features
 from mininetes.errors import MissingFeature
 from mininetes.kernel import features
@@ -54,8 +54,9 @@ def notes(blueprint: Blueprint) -> list[str]:
         )
     if spec.masters and (kind := kind_on_the_wire(blueprint.cni)):
         found.append(
-            f"cni {spec.cni} has pods on the nodes' wire by {kind}, where the kernel lets no node reach its own pods: "
-            "probes of kubelets fail (coredns stays unready, and is not waited for), and pods do not reach services"
+            f"cni {spec.cni} has pods on the nodes' wire by {kind}, where they reach each other alone: no node, no "
+            "service, nothing outside; no node reaches them: probes of kubelets fail (coredns stays unready, and is "
+            "not waited for)"
         )
     return found
 
@@ -85,7 +86,7 @@ def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
     """What the engine of this cluster is started with: parts by absolute paths, as it has another working directory."""
     dumped = spec.model_dump(mode="json", by_alias=True)
     dumped["cni"] = parts.absolute(spec.cni)
-    dumped["proxy"]["mode"] = parts.absolute_mode(spec.proxy.mode)
+    dumped["proxy"]["mode"] = placed(spec.proxy.mode, "spec.proxy.mode") if spec.proxy.mode else ""
     for kind in ("underlay", "fabric"):
         if dumped[kind] is not None:
             dumped[kind]["name"] = parts.absolute(dumped[kind]["name"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubeproxy.agent import KubeProxy
+from mininetes.agents.kubeproxy.compiling import mode_title
 from mininetes.agents.node_files import PROXY_KUBECONFIG
 from mininetes.agents.outside_program import OutsideProgram
 from mininetes.apiserver.client import Client
@@ -18,8 +19,10 @@ from mininetes.errors import BadInput, MininetesError
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import proxying
 from mininetes.testbed.agent_tasks import AgentTasks, Maker, Runs
+from mininetes.testbed.cluster_watch import TROUBLES_EVERY_S
 
 _LOOK_S = 0.005
+_MOST_NAMED = 8
 
 
 class ProxySeats:
@@ -43,7 +46,7 @@ class ProxySeats:
     @property
     def title(self) -> str:
         """For people: the mode, or the program."""
-        return self.name if self.is_outside else proxying.mode_title(self.mode)
+        return self.name if self.is_outside else mode_title(self.mode)
 
     def agent(self, place: Placement, client: Client, log: AgentLog) -> Runs:
         """A node's kube-proxy, in the mode of the moment."""
@@ -77,21 +80,45 @@ class ProxySeats:
 
         return made
 
-    async def synced(self, nodes: Iterable[str], *, within_s: float) -> None:
+    async def synced(
+        self, nodes: Iterable[str], *, within_s: float, trouble: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Wait until these nodes' rules are in force. Raises MininetesError that names those where they are not.
 
-        With an outside program nothing is waited for.
+        ``trouble`` hears what keeps them when that takes long, and what else later. With an outside program
+        nothing is waited for.
         """
         if self.is_outside:
             return
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
+        look = loop.time() + TROUBLES_EVERY_S
+        found: list[str] = []
+        told: set[str] = set()
         wanted = list(nodes)
         while waiting := [node for node in wanted if not self._is_synced(node)]:
             if loop.time() > end:
-                logs = f"see {self._spec.logging.directory}/{self.name}.log there"
-                raise MininetesError(f"no rules of services within {within_s:g} s on {', '.join(waiting)}: {logs}")
+                found = self._troubles(waiting) or found
+                why = "; ".join(found) or f"see {self._spec.logging.directory}/{self.name}.log there"
+                raise MininetesError(f"no rules of services within {within_s:g} s on {_named(waiting)}: {why}")
+            if loop.time() > look:
+                look = loop.time() + TROUBLES_EVERY_S
+                found = self._troubles(waiting) or found  # one that is just starting anew says nothing for a moment
+                for each in found:
+                    if each not in told:
+                        trouble(each)
+                told.update(found)
             await asyncio.sleep(_LOOK_S)
+
+    def _troubles(self, nodes: Iterable[str]) -> list[str]:
+        """What keeps these nodes' proxies, as their last errors say; those with the same one together."""
+        found: dict[str, list[str]] = {}
+        for node in nodes:
+            proxy = self._tasks.agent(node, self.name)
+            why = self._tasks.failure(node, self.name) or (proxy.trouble if isinstance(proxy, KubeProxy) else "")
+            if why:
+                found.setdefault(why, []).append(node)
+        return [f"{self.name} on {_named(which)}: {why}" for why, which in found.items()]
 
     def _is_synced(self, node: str) -> bool:
         proxy = self._tasks.agent(node, self.name)
@@ -152,3 +179,8 @@ class ProxySeats:
             await self._tasks.stop(node, self.name)
             self._tasks.start(node, self.name)
         await self.synced(wanted, within_s=within_s)
+
+
+def _named(nodes: Sequence[str]) -> str:
+    more = f" and {len(nodes) - _MOST_NAMED} more" if len(nodes) > _MOST_NAMED else ""
+    return ", ".join(nodes[:_MOST_NAMED]) + more

@@ -11,12 +11,11 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
 from mininetes import parts
-from mininetes.agents.kubeproxy.compiling import compiler, mode_like
+from mininetes.agents.kubeproxy.compiling import compiler, mode_like, mode_title
 from mininetes.agents.kubeproxy.configuration import DEFAULT_MODE, MODES, KubeProxyConfig, Mode, kube_proxy_config
 from mininetes.errors import BadInput
 from mininetes.lab.filesystem import node_path
@@ -33,16 +32,16 @@ def proxy_mode(spec: ClusterSpec) -> str:
     return parts.absolute_mode(str(spec.proxy.mode or spec.proxy.config.get("mode") or DEFAULT_MODE))
 
 
-def mode_title(mode: str) -> str:
-    """What people call a mode: its name, or that of its file."""
-    return Path(mode).stem if mode.endswith(".py") else mode
-
-
 def check_mode(spec: ClusterSpec) -> None:
-    """See that there is a file that writes the mode's rules, and that it says what it is like. Raises BadInput."""
+    """See that there is a file that writes the mode's rules, and that it says what it is like. Raises BadInput.
+
+    So it does for a back end of iptables where the mode has none.
+    """
     mode = proxy_mode(spec)
     compiler(mode, "spec.proxy.mode")
-    mode_like(mode, "spec.proxy.mode")
+    if mode_like(mode, "spec.proxy.mode") == "nftables" and spec.proxy.backend:
+        right = f"left out with mode {mode_title(mode)}, which does not use iptables"
+        raise BadInput("spec.proxy.backend", spec.proxy.backend, right)
 
 
 def check_program(spec: ClusterSpec) -> None:

@@ -17,6 +17,7 @@ from mininetes.agents.kubelet import RunningPod
 from mininetes.agents.objects import SYSTEM
 from mininetes.cluster.net import ClusterNet
 from mininetes.cluster.underlay import GATEWAY
+from mininetes.counting import counted
 from mininetes.errors import MininetesError
 from mininetes.kernel import applier
 from mininetes.kernel.netstate import Change
@@ -133,7 +134,7 @@ class Testbed:
             await self.control_plane.start(progress)
         else:
             await self._start_agents_alone()
-            progress.step(f"{len(self.blueprint.pods)} pods")
+            progress.step(counted(len(self.blueprint.pods), "pod"))
             await self._make_pods()
         self.membership = Membership(
             self, self._init, self._network(), self._running_fabric(), self._runtimes, self._workers

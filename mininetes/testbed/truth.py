@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from mininetes import parts
 from mininetes.agents.dns.manifests import IMAGE as DNS_IMAGE
-from mininetes.agents.kubeproxy.compiling import mode_like
-from mininetes.agents.kubeproxy.configuration import Mode
+from mininetes.agents.kubeproxy.compiling import mode_like, mode_title, placed
+from mininetes.agents.kubeproxy.configuration import MODES, Mode
 from mininetes.agents.kubeproxy.conntrack import forget_unanswered
 from mininetes.agents.kubeproxy.restoring import NodeTools
 from mininetes.agents.kubeproxy.services import is_watched, key_of
@@ -61,12 +60,15 @@ class Wanted:
     """Packet flows to play instead of asking the services that there are."""
 
 
-def known_modes(names: Iterable[str]) -> list[str]:
-    """Modes by their names, or their files by full paths, each once. Raises BadInput."""
-    found = [parts.absolute_mode(name) for name in dict.fromkeys(names)]
+def known_modes(names: Iterable[str], own: str = "") -> list[str]:
+    """Modes of kube-proxy by their names, others as their files' full paths, each once. Raises BadInput.
+
+    ``own``: the mode of the lab, which is known by its file's name too.
+    """
+    found = [own if name == mode_title(own) and name not in MODES else placed(name) for name in names]
     for mode in found:
         mode_like(mode)
-    return found
+    return list(dict.fromkeys(found))
 
 
 async def truth_table(testbed: Testbed, wanted: Wanted) -> TruthTable:
@@ -98,7 +100,7 @@ async def _with_kube_proxy(testbed: Testbed, plane: ControlPlane, wanted: Wanted
             if mode != own or wanted.modes:
                 await plane.switch_proxies(mode)
             table = await _measured(testbed, plane, await _scene(testbed, plane, mode_like(mode)), wanted)
-            tables.append(table.of(proxying.mode_title(mode)))
+            tables.append(table.of(mode_title(mode)))
     finally:
         if seats.mode != own:
             await plane.switch_proxies(own)

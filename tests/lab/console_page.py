@@ -10,7 +10,8 @@ A line with "$ " is a command, lines with "> " after it go on with it, the rest 
 a line stands for any lines, and elsewhere for any text in the line; a command without output may print anything.
 "(status 1)" as the last line says how it ends; without it a command has to succeed.
 
-A file that the page shows, whole and below its name, which begins with my/, is there when the commands run.
+A file that the page shows, whole and below its name, which begins with my/, is there when the commands run; a command
+of the page makes it executable where it has to be.
 """
 
 from __future__ import annotations
@@ -119,7 +120,6 @@ def wrong_in(
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        path.chmod(0o755 if text.startswith("#!") else 0o644)
     wrong = []
     with shell(folder, environment) as terminal:
         for step in steps(page, kind):

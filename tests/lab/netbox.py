@@ -33,7 +33,7 @@ from mininetes.probes.responder_client import Responder, ServedPort
 from mininetes.probes.vantage import Vantage
 
 REPOSITORY = Path(__file__).parents[2]
-SANDBOX = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+SANDBOX = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
 USER_NAMESPACE = ["--user", "--map-root-user"]
 INSIDE = "MININETES_NETBOX"
 PORTS = [ServedPort(8080, "TCP"), ServedPort(8080, "UDP")]

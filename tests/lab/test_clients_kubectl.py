@@ -10,6 +10,7 @@ import kubectls
 import pytest
 from kubectls import KUBECTLS, Client, Kubectl
 from running_lab import RunningLab
+from waiting import wait_until
 
 
 @pytest.fixture(params=KUBECTLS, ids=str)
@@ -183,7 +184,8 @@ def test_describe(own: Kubectl) -> None:
     said = own("describe", "pod", pod["metadata"]["name"])
     assert f"IP:               {pod['status']['podIP']}" in said or pod["status"]["podIP"] in said
     assert "Scheduled" in said
-    assert pod["status"]["podIP"] + ":8080" in own("describe", "service", "web")
+    endpoint = f"{pod['status']['podIP']}:8080"
+    wait_until(lambda: endpoint in own("describe", "service", "web"), "the service has its endpoint")
     assert "InternalIP:  192.168.1.12" in own("describe", "node", "node2")
 
 

@@ -319,7 +319,7 @@ def shape(box: Sandbox, result: dict[str, Any], netns: str = "web") -> dict[str,
         shown = box.json(*argv)[0]
         data = shown.get("linkinfo", {}).get("info_data", {})
         slave = shown.get("linkinfo", {}).get("info_slave_data", {})
-        volatile = re.compile("timer|_id$|^root_|designated|config_pending|port_?id|^no$|_no$")
+        volatile = re.compile("timer|n_learned|_id$|^root_|designated|config_pending|port_?id|^no$|_no$")
         return {
             **{k: shown.get(k) for k in ("flags", "mtu", "qdisc", "operstate", "master", "link_type", "promiscuity")},
             "kind": shown.get("linkinfo", {}).get("info_kind"),
@@ -1066,3 +1066,14 @@ def test_net_script_used_wrongly(node: Node, arguments: list[str], env: dict[str
     for word in words:
         assert word in done.stderr
     assert box.links() == set()
+
+
+def test_the_file_of_an_add_that_was_killed_before_it_wrote_goes_with_a_del(node: Node) -> None:
+    """One that gets its name meanwhile is of an ADD that is at work, and stays."""
+    node.sandbox.netns("web")
+    node.ok("ADD", "web", BRIDGE)
+    node.sandbox.sh(
+        f"cd {STORE} && : >10.244.1.77 && : >10.244.1.78 && (sleep 0.3; printf 'other\\r\\neth0' >10.244.1.78) &"
+    )
+    node.ok("DEL", "web", BRIDGE)
+    assert node.store() == ["10.244.1.78"]

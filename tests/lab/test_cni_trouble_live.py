@@ -1,4 +1,4 @@
-"""`up` with CNI plugins by which not all gets ready: one that refuses each pod, and links on the nodes' wire."""
+"""`up` with parts by which not all gets ready: a CNI plugin that refuses each pod, links on the nodes' wire, a mode."""
 
 from __future__ import annotations
 
@@ -69,6 +69,26 @@ def test_who_waits_is_told_the_plugins_error(own: Path) -> None:
     assert not is_left(name)
 
 
+def test_who_waits_is_told_the_proxy_modes_error(tmp_path: Path) -> None:
+    (tmp_path / "proxy_rules").mkdir()
+    (tmp_path / "proxy_rules" / "raiser.py").write_text(
+        "LIKE = 'iptables'\ndef compile_rules(view):\n    raise KeyError('oops')\n"
+    )
+    name = fresh_name()
+    options = ["--nodes", "2", "--pods", "0", "--proxy", "raiser"]
+    argv = [*MININETES, "--parts", str(tmp_path), "up", "--lab", name, *options]
+    waiting = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), start_new_session=True
+    )
+    try:
+        said = first_line(waiting, within_s=40)
+        assert said == "still waiting: kube-proxy on node1, node2: KeyError: 'oops' (raiser.py:3)"
+    finally:
+        waiting.send_signal(signal.SIGTERM)
+        waiting.communicate(timeout=30)
+    assert not is_left(name)
+
+
 def first_line(process: subprocess.Popen[bytes], *, within_s: float) -> str:
     """The first line that it writes to stderr; what there is of it when the time is over."""
     assert process.stderr is not None
@@ -96,7 +116,9 @@ def test_a_cluster_of_macvlan_pods_comes_up_with_what_the_kernel_allows(plugin: 
         assert not any(ready for name, ready in system_pods(lab).items() if name.startswith("coredns"))
         assert all(ready for name, ready in system_pods(lab).items() if not name.startswith("coredns"))
         assert lab.try_exec("pod/node1-1", "ping", "-c1", "-W2", lab.address("pod/node2-1")).status == 0
-        assert lab.try_exec("node1", "ping", "-c1", "-W1", lab.address("pod/node1-1")).status != 0
+        for node, pod in (("node1", "pod/node1-1"), ("node1", "pod/node2-1")):
+            assert lab.try_exec(node, "ping", "-c1", "-W1", lab.address(pod)).status != 0
+            assert lab.try_exec(pod, "ping", "-c1", "-W1", lab.address(node)).status != 0
 
 
 def system_pods(lab: RunningLab) -> dict[str, bool]:

@@ -99,14 +99,20 @@ def test_a_proxy_mode_in_a_lab(own: Path, lab: str) -> None:
     patient = ("--connect-timeout", "1", "--retry", "20", "--retry-delay", "1", "--retry-connrefused")
     answer = _said("exec", "--lab", lab, "pod/node1-1", "--", "curl", "-s", *patient, "10.96.0.80")
     assert '"pod": "web1"' in answer
-    told = _said("--parts", own, "truth-table", "--lab", lab, "--mode", "first-only", "--service", "kubernetes")
-    assert "first-only" in told
+    asked = ("truth-table", "--lab", lab, "--service", "kubernetes", "--mode")
+    assert "first-only" in _said("--parts", own, *asked, "first-only")
+    assert "first-only" in _said(*asked, "first-only"), "the lab knows its own mode"
+    (own / "proxy_rules" / "another.py").write_text((own / "proxy_rules" / "first-only.py").read_text())
+    assert "another" in _said("--parts", own, *asked, "another")
+    refused = _mininetes(*asked, "another-2")
+    assert refused.returncode == 2
+    assert "mode: 'another-2' is not valid: one of iptables" in refused.stderr
     rules = _said("exec", "--lab", lab, "node1", "--", "iptables-save", "-t", "nat")
     assert "-A FIRST-ONLY -d 10.96.0.80/32" in rules
     assert "KUBE-SERVICES" not in rules
     changed = own / "changed.yaml"
     changed.write_text((DOCS / "web.yaml").read_text().replace("port: 80,", "port: 81,"))
-    said = _said("--parts", own, "apply", "--lab", lab, "-f", changed, "--dry-run")
+    said = _said("apply", "--lab", lab, "-f", changed, "--dry-run")
     assert "rules of node1, first-only" in said
     assert "+ -A FIRST-ONLY -d 10.96.0.80/32 -p tcp -m tcp --dport 81 " in said
 

@@ -18,7 +18,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _SILENT = {"$schema", "$defs", "title", "description", "default", "format"}
 _KNOWN = _SILENT | {
     "$ref", "anyOf", "type", "const", "enum", "pattern", "minimum", "maximum", "minLength", "minItems", "items",
-    "properties", "required", "additionalProperties",
+    "properties", "required", "additionalProperties", "propertyNames",
 }  # fmt: skip
 
 
@@ -40,6 +40,8 @@ def problems(schema: Mapping[str, Any], value: Any, root: Mapping[str, Any], pla
             yield from problems(schema.get("items", {}), each, root, f"{place}[{number}]")
     if isinstance(value, dict):
         yield from (f"{place}: {key} is missing" for key in schema.get("required", ()) if key not in value)
+        for key in value:
+            yield from problems(schema.get("propertyNames", {}), key, root, f"{place}: {key}")
         rest = schema.get("additionalProperties", True)
         for key, each in value.items():
             if key in schema.get("properties", {}):

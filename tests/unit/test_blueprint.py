@@ -317,7 +317,7 @@ def test_whether_pods_packets_leave_as_their_nodes(plugins: Path, options: dict[
         ),
         ({"underlay": {"name": "three_node", "parameters": {"bw": 1}}}, ["spec.underlay.parameters.bw", "known: mtu"]),
         ({"underlay": {"name": "racks", "parameters": {"racks": 9}}}, ["racks", "9", "number of nodes (3)"]),
-        ({"underlay": {"name": "racks", "parameters": {"racks": "two"}}}, ["racks: 'two'"]),
+        ({"underlay": {"name": "racks", "parameters": {"racks": "two"}}}, ["racks: 'two'", "whole number, such as 2"]),
         ({"underlay": {"name": "racks", "parameters": {"bw": "fast"}}}, ["bw", "'fast'", "Mbit/s"]),
         ({"underlay": "three_node", "nodes": {"workers": 3}}, ["three_node", "4", "single_switch"]),
         ({"fabric": {"name": "static", "parameters": {"x": 1}}}, ["spec.fabric.parameters", "x", "none"]),

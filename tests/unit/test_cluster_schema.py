@@ -64,6 +64,15 @@ def test_a_cluster_file_of_one_hyphen_is_standard_input(command: list[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("nodes", "pods", "words"),
+    [(0, 1, "1 node with 1 pod, fabric"), (1, 1, "2 nodes with 1 pod each,"), (0, 2, "1 node with 2 pods, fabric")],
+)
+def test_what_is_valid_is_counted_in_words(nodes: int, pods: int, words: str) -> None:
+    text = yaml.safe_dump(file_with({"nodes": {"workers": nodes}, "pods": {"perNode": pods}}))
+    assert f"is valid: {words}" in CliRunner().invoke(cli, ["validate", "-"], input=text, standalone_mode=False).stdout
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("kind: [", "standard input: not YAML"),
@@ -97,6 +106,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {},
     {"nodes": {"workers": 0, "controlPlane": 1}},
     {"nodes": [{"name": "a"}, {"name": "b", "zone": "z", "labels": {"k": "v"}}]},
+    {"nodes": [{"name": "a", "zone": "Z_1.b", "labels": {"example.com/disk": "", "A.b": "9" * 63, "k" * 63: "x"}}]},
     {"fabric": "vxlan", "underlay": "racks", "proxy": "nftables"},
     {"fabric": {"name": "vxlan", "parameters": {"direct": True}}, "underlay": {"name": "racks"}, "proxy": {}},
     {"fabric": {"exec": ["/bin/true"]}, "proxy": {"exec": ["/bin/false", "-v"]}},
@@ -118,6 +128,9 @@ REFUSED: list[dict[str, Any]] = [
     {"nodes": [{"name": "Not_a_name"}]},
     {"nodes": [{"role": "worker"}]},
     {"nodes": [{"name": "a", "role": "master"}]},
+    *({"nodes": [{"name": "a", "zone": each}]} for each in ("x y", "-x", "x" * 64)),
+    *({"nodes": [{"name": "a", "labels": {each: "x"}}]} for each in ("bad key!", "", "a/", "/a", "A_b/x", "k" * 64)),
+    *({"nodes": [{"name": "a", "labels": {"x": each}}]} for each in ("x y", "x.", "x" * 64)),
     {"fabric": 3},
     {"fabric": {"exec": [""]}},
     {"proxy": {"backend": "ebpf"}},

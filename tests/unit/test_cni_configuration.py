@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mininetes import parts
 from mininetes.agents.cni.conf_dir import ConfDir, first_of
 from mininetes.agents.cni.configuration import VERSIONS, NetworkConfiguration, fill_in
 from mininetes.agents.cni.installation import check, find_plugins
@@ -18,6 +19,8 @@ from mininetes.errors import BadInput, MissingFeature
 from mininetes.kernel import features
 from mininetes.spec import describe
 from mininetes.testbed import preflight
+from mininetes.testbed.blueprint import draw
+from mininetes.testbed.cni_check.subject import find
 
 ROOT = Path(__file__).parents[2]
 BRIDGE = {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "subnet": "10.244.1.0/24"}}
@@ -267,6 +270,28 @@ def test_a_missing_executable_is_named_with_those_that_are_installed(tmp_path: P
     assert "'portmap'" in text
     assert "bridge, host-local" in text
     assert "x.bash" not in text
+
+
+def test_a_plugin_that_is_there_and_cannot_be_executed_is_said_to_be_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my" / "cni_scripts"
+    folder.mkdir(parents=True)
+    (folder / "low-ttl").write_text("#!/bin/sh\n")
+    (folder / "low.conflist").write_text(json.dumps({**LIST, "plugins": [BRIDGE, {"type": "low-ttl"}]}))
+    monkeypatch.chdir(tmp_path)
+    parts.use([Path("my")])
+    try:
+        for call in (lambda: draw(describe({"cni": "low.conflist"})), lambda: find("low.conflist", None)):
+            with pytest.raises(BadInput, match=r"'low-ttl' .*cni_scripts/low-ttl is not executable: chmod \+x .*ttl$"):
+                call()
+    finally:
+        parts.use([])
+    with pytest.raises(BadInput, match=r"'low-ttl' .*low-ttl is not executable: chmod"):
+        find(str(folder / "low.conflist"), None)
+    (folder / "low-ttl").unlink()
+    with pytest.raises(BadInput, match=r"'low-ttl' .*a plugin that is installed: "):
+        find(str(folder / "low.conflist"), None)
 
 
 def speaker(folder: Path, name: str, versions: str) -> Path:

@@ -11,16 +11,25 @@ import yaml
 from click.testing import CliRunner
 
 from mininetes import parts
-from mininetes.agents.kubeproxy.compiling import compiler, mode_like
+from mininetes.agents.kubeproxy.compiling import compiled, compiler, mode_like, mode_title
 from mininetes.agents.kubeproxy.configuration import MODES
+from mininetes.agents.kubeproxy.objects import Objects
 from mininetes.cli.main import cli
 from mininetes.cli.options import description
-from mininetes.errors import BadInput
+from mininetes.cli.rules_difference import Rules
+from mininetes.cli.truth_table import _modes
+from mininetes.errors import BadInput, MininetesError
 from mininetes.spec import describe
 from mininetes.testbed import proxying, truth
 from mininetes.testbed.blueprint import draw
 from mininetes.testbed.preflight import engine_config
 
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "node1"},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.168.1.1"}]},
+}
 HEAD = {"apiVersion": "mininetes/v1", "kind": "Cluster"}
 RULES = """
 from mininetes.api import IptablesRuleset, Jump
@@ -52,7 +61,18 @@ def test_it_is_like_the_mode_that_its_file_names(own: Path) -> None:
     assert mode_like("mine") == "iptables"
     assert callable(compiler("mine"))
     assert [mode_like(mode) for mode in MODES] == list(MODES)
-    assert truth.known_modes(["mine", "nftables", "mine"]) == ["mine", "nftables"]
+    path = str(own / "proxy_rules" / "mine.py")
+    assert truth.known_modes(["mine", "nftables", path]) == [path, "nftables"]
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_a_mode_without_iptables_has_no_back_end_of_it(own: Path, backend: str) -> None:
+    (own / "proxy_rules" / "other.py").write_text(RULES.replace('"iptables"', '"nftables"', 1))
+    for proxy in ({"mode": "nftables"}, {"mode": "other"}, {"config": {"mode": "nftables"}}):
+        with pytest.raises(BadInput, match=f"^spec.proxy.backend: '{backend}' .*does not use iptables"):
+            draw(describe({"proxy": {**proxy, "backend": backend}}))
+    for mode in ("iptables", "ipvs", "userspace", "mine"):
+        draw(describe({"proxy": {"mode": mode, "backend": backend}}))
 
 
 def test_a_file_in_the_place_of_one_of_kube_proxys_is_that_mode(own: Path) -> None:
@@ -100,7 +120,7 @@ def test_a_cluster_file_may_name_it_or_its_file(own: Path, tmp_path: Path) -> No
         assert spec.proxy.mode == str(own / "proxy_rules" / "mine.py")
         assert "proxy/mine.py" in draw(spec).hashes
         assert engine_config(spec)["spec"]["proxy"]["mode"] == spec.proxy.mode
-        assert proxying.mode_title(proxying.proxy_mode(spec)) == "mine"
+        assert mode_title(proxying.proxy_mode(spec)) == "mine"
 
 
 def test_a_file_called_as_a_mode_does_not_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +138,63 @@ def test_the_schema_with_its_folder_knows_its_name(own: Path) -> None:
     assert {"enum": ["iptables", "ipvs", "mine", "nftables", "userspace"]} in schema["$defs"]["ProxySpec"][
         "properties"
     ]["mode"]["anyOf"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return view.no_such['x']", r"^AttributeError: .*no_such.* \(broken\.py:4\)$"),
+        ("return {}['oops']", r"^KeyError: 'oops' \(broken\.py:4\)$"),
+        ("raise OSError", r"^OSError \(broken\.py:4\)$"),
+        ("return IptablesRuleset({}, ())",
+         r"^broken\.py: compile_rules returned IptablesRuleset, LIKE = nftables needs NftablesRuleset$"),
+        ("return None", r"^broken\.py: compile_rules returned None, LIKE = nftables needs NftablesRuleset$"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_its_code_is_one_line_with_its_file(own: Path, body: str, words: str) -> None:
+    imported = "from mininetes.api import IptablesRuleset\n"
+    (own / "proxy_rules" / "broken.py").write_text(
+        f"{imported}LIKE = 'nftables'\ndef compile_rules(view):\n    {body}\n"
+    )
+    (own / "objects.yaml").write_text(yaml.safe_dump_all([NODE]))
+    with pytest.raises(MininetesError, match=words) as failed:
+        said("--parts", str(own), "rules", "--mode", "broken", "--node", "node1", "-f", str(own / "objects.yaml"))
+    assert failed.value.exit_status == 1
+
+
+def test_a_file_in_the_place_of_a_mode_is_held_against_that_mode(own: Path) -> None:
+    path = own / "proxy_rules" / "ipvs.py"
+    path.write_text("def compile_rules(view): return 7\n")
+    with pytest.raises(MininetesError, match=r"^ipvs\.py: compile_rules returned int, mode ipvs needs IpvsRuleset$"):
+        compiled(Objects([], [], [NODE]), "node1", "ipvs", {})
+
+
+def test_a_lab_gets_its_file_and_knows_it_by_its_name_without_the_folder(own: Path, tmp_path: Path) -> None:
+    path = engine_config(describe({"proxy": "mine"}))["spec"]["proxy"]["mode"]
+    assert path == str(own / "proxy_rules" / "mine.py")
+    parts.use([])
+    assert truth.known_modes(["mine", "iptables"], path) == [path, "iptables"]
+    assert truth.known_modes(["iptables"], str(tmp_path / "iptables.py")) == ["iptables"]
+    with pytest.raises(BadInput, match="mode: 'mine' is not valid"):
+        truth.known_modes(["mine"], str(tmp_path / "other.py"))
+
+
+def test_what_a_file_would_change_is_told_in_a_line_when_the_mode_fails(own: Path) -> None:
+    (own / "proxy_rules" / "broken.py").write_text("LIKE = 'ipvs'\ndef compile_rules(view): raise OSError('no')\n")
+    rules = Rules("node1", str(own / "proxy_rules" / "broken.py"), {}, [], [], [NODE])
+    service = {"metadata": {"namespace": "default", "name": "web"}}
+    assert rules.difference(service) == "  no rules: OSError: no (broken.py:2)\n"
+
+
+def test_the_truth_table_leaves_a_name_that_it_does_not_know_to_the_lab(own: Path) -> None:
+    assert _modes(("mine", "theirs", "iptables")) == [str(own / "proxy_rules" / "mine.py"), "theirs", "iptables"]
+    (own / "proxy_rules" / "unlike.py").write_text("def compile_rules(view): ...\n")
+    with pytest.raises(BadInput, match=r"unlike\.py: LIKE"):
+        _modes(("unlike",))
+
+
+def test_kube_proxys_configuration_may_name_it(own: Path) -> None:
+    (own / "objects.yaml").write_text(yaml.safe_dump_all([NODE]))
+    given = ("--parts", str(own), "rules", "--node", "node1", "-f", str(own / "objects.yaml"))
+    assert "-A MINE -j RETURN" in said(*given, "--set", "mode=mine") == said(*given, "--mode", "mine")
+    assert said(*given, "--mode", "mine", "--set", "mode=iptables") == said(*given, "--mode", "mine")

@@ -149,6 +149,7 @@ def test_pods_on_the_nodes_wire_are_said_to_miss_probes_and_services(cni: str, k
     blueprint = draw(describe({"cni": f"{cni}.conflist"}))
     (said,) = preflight.notes(blueprint) if kind else [""]
     assert (f"cni {cni}.conflist" in said, f"by {kind}," in said, "coredns" in said) == (bool(kind),) * 3
+    assert ("each other alone: no node, no service" in said, "no node reaches them" in said) == (bool(kind),) * 2
     assert preflight.notes(blueprint) == [said] * bool(kind)
     assert blueprint.never_ready == ({"kube-dns"} if kind else set())
     alone = draw(describe({"cni": f"{cni}.conflist", "controlPlane": {"store": "none"}}))

@@ -196,7 +196,7 @@ def test_one_connection_that_fails_turns_exactly_its_row_red() -> None:
     assert str(wrong.mismatches[0]) == (
         "node1 (control plane) -> 192.168.1.12:10250: expected open, saw unreachable: No route to host"
     )
-    assert report.summary().endswith("1 ports not as the table has it")
+    assert report.summary().endswith("1 port not as the table has it")
 
 
 def test_a_port_that_answers_against_expectation_is_wrong_too() -> None:

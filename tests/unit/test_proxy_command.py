@@ -56,6 +56,22 @@ def test_objects_may_be_documents_or_lists(form: str, tmp_path: Path) -> None:
     assert run("--node", "node1", "-f", str(path)) == run("--node", "node1", "-f", str(CASE))
 
 
+def test_a_file_of_one_hyphen_is_standard_input() -> None:
+    arguments = ["rules", "--node", "node1", "-f", "-"]
+    done = CliRunner().invoke(cli, arguments, input=CASE.read_text(), standalone_mode=False)
+    assert done.exception is None, done.exception
+    assert done.output == run("--node", "node1", "-f", str(CASE))
+    for text, words in (
+        ("kind: [", "standard input: neither YAML nor JSON"),
+        ("kind: Pod", "standard input: kind: 'Pod'"),
+        (b"\xff", "standard input: text in UTF-8"),
+        ("", "objects: they have no Node"),
+    ):
+        done = CliRunner().invoke(cli, arguments, input=text, standalone_mode=False)
+        assert isinstance(done.exception, BadInput)
+        assert str(done.exception).startswith(words)
+
+
 def test_every_node_writes_what_is_right_for_it() -> None:
     local = str(GOLDEN / "objects" / "nodeport-policy-local-none-here.json")
     here, there = run("--node", "node1", "-f", local), run("--node", "node2", "-f", local)
@@ -211,6 +227,16 @@ def test_a_dual_stack_service_as_people_write_it(tmp_path: Path) -> None:
     whole = DUAL % {"policy": "PreferDualStack", "families": "IPv4, IPv6", "first": IPV4, "second": IPV6}
     path.write_text(whole.replace(f'  clusterIPs: ["{IPV4}", "{IPV6}"]\n', ""))
     assert f"-d {IPV4}/32" in run("--node", "node1", "-f", str(path))
+
+
+@pytest.mark.parametrize("families", ["IPv4, IPv6", "IPv6, IPv4"])
+def test_what_is_wrong_with_a_dual_stack_service_is_not_that_it_has_ipv6(families: str, tmp_path: Path) -> None:
+    path = tmp_path / "objects.yaml"
+    first, second = (IPV4, IPV6) if families.startswith("IPv4") else (IPV6, IPV4)
+    whole = DUAL % {"policy": "PreferDualStack", "families": families, "first": first, "second": second}
+    path.write_text(whole.replace("port: 80,", "port: 99999,"))
+    with pytest.raises(BadInput, match=r"^service default/web: spec.ports\[0\].port: .*99999.*between 1 and 65535"):
+        run("--node", "node1", "-f", str(path))
 
 
 def test_headless_services_of_both_families_have_no_rules_and_disturb_nobody(tmp_path: Path) -> None:

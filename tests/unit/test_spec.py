@@ -258,6 +258,22 @@ BAD = {
     "a node's name as a number": Wrong(nodes({"name": 7}), "spec.nodes[0].name", "7", "string"),
     "an unknown role": Wrong(nodes({"name": "a", "role": "master"}), "spec.nodes[0].role", "master", "control-plane"),
     "a label that is no text": Wrong(nodes({"name": "a", "labels": {"x": 1}}), "spec.nodes[0].labels.x", "1", "string"),
+    "a label's key that the API refuses": Wrong(
+        nodes({"name": "a", "labels": {"bad key!": "x"}}), "spec.nodes[0].labels", "bad key!", "alphanumeric"
+    ),
+    "a label's prefix that the API refuses": Wrong(
+        nodes({"name": "a", "labels": {"A_b/x": "x"}}), "spec.nodes[0].labels", "A_b/x", "prefix part"
+    ),
+    "a label's value that the API refuses": Wrong(
+        nodes({"name": "a"}, {"name": "b", "labels": {"a/x": "x y"}}), "spec.nodes[1].labels.a/x", "x y", "valid label"
+    ),
+    "a label's value that is too long": Wrong(
+        nodes({"name": "a", "labels": {"x": "y" * 64}}), "spec.nodes[0].labels.x", "y" * 64, "63 characters"
+    ),
+    "a zone that the API refuses": Wrong(nodes({"name": "a", "zone": "x y"}), "spec.nodes[0].zone", "x y", "label"),
+    "a published port as a number": Wrong(
+        {"containers": [{"name": "c", "publish": [8080]}]}, "spec.containers[0].publish[0]", "8080", "HOST_PORT:PORT"
+    ),
     "words for pods": Wrong({"pods": {"perNode": "many"}}, "spec.pods.perNode", "many", "integer"),
     "half a pod": Wrong({"pods": {"perNode": 2.5}}, "spec.pods.perNode", "2.5", "integer"),
     "true pods": Wrong({"pods": {"perNode": True}}, "spec.pods.perNode", "True", "integer"),
@@ -282,7 +298,7 @@ BAD = {
     "a range that is missing": Wrong(net(pods=None), "spec.network.pods", "None", "network"),
     "a range with host bits": Wrong(net(pods="10.244.1.0/16"), "spec.network.pods", "10.244.1.0/16", "10.244.0.0/16"),
     "a prefix that is a word": Wrong(net(nodePrefix="x"), "spec.network.nodePrefix", "'x'", "integer"),
-    "node ports as one number": Wrong(net(nodePorts=30000), "spec.network.nodePorts", "30000", "string"),
+    "node ports as one number": Wrong(net(nodePorts=30000), "spec.network.nodePorts", "30000", "30000-32767"),
     "node ports backwards": Wrong(net(nodePorts="9-1"), "spec.network.nodePorts", "9-1", "30000-32767"),
     "node ports beyond the last": Wrong(net(nodePorts="1-65536"), "spec.network.nodePorts", "1-65536", "30000-32767"),
     "network as a word": Wrong({"network": "big"}, "spec.network", "big", "mapping"),
@@ -363,6 +379,11 @@ BAD_FILES = {
         f"{yaml.safe_dump(HEAD)}spec:\n  nodes:\n  - {{name: a}}\n  - name: b\n    zone: x\n    zone: x\n",
         ["cluster.yaml: spec.nodes[1].zone", "once", "lines 7 and 8"],
     ),
+    **{
+        f"{spec!r} for spec": ({**HEAD, "spec": spec}, [f"cluster.yaml: spec: {spec!r} ", "a mapping"])
+        for spec in ([], 0, "", False)
+    },
+    "no list for metadata": ({**HEAD, "metadata": []}, ["cluster.yaml: metadata: [] ", "a mapping"]),
     "a list for spec": ({**HEAD, "spec": [1]}, ["cluster.yaml: spec", "[1]", "mapping"]),
 }
 

@@ -291,7 +291,7 @@ def test_a_wrong_row_declares_nothing_unless_it_is_known() -> None:
     assert known.holds
     assert [each.reason for each in known.differences] == ["planned"]
     assert known.lines[0] == good
-    assert "all as they must be but for 1 known ones" in known.summary()
+    assert "all as they must be but for 1 known one" in known.summary()
     assert TruthTable.from_json(json.loads(json.dumps(known.as_json()))) == known
 
 

@@ -55,6 +55,9 @@ def test_the_guides_page_has_the_machines_as_they_are() -> None:
     for kvm in (True, False):
         line = vm.describe(Machine(Path("vmlinuz-6.1.0-56-amd64"), Path("busybox"), kvm))
         assert f"\n{line}\n" in page
-    in_vagrantfile = re.findall(r"^#   (vagrant ssh -c .*|kubectl .*)$", VAGRANTFILE, re.MULTILINE)
+    in_vagrantfile = re.findall(r"^#   (vagrant ssh .*|kubectl .*)$", VAGRANTFILE, re.MULTILINE)
     assert len(in_vagrantfile) == 4
+    into_files = re.findall(r"vagrant ssh .*>.*", page)
+    assert len(into_files) == 2
+    assert [each for each in into_files if " -- -T >" not in each] == []
     assert [line for line in in_vagrantfile if f"\n{line}\n" not in page] == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mininetes.agents.cni.warm_plugin import WarmPlugin, offers, what_it_is_made_of
-from mininetes.kernel.processes import HERE, Namespaces, ProcessFailed, let_thread_enter, run
+from mininetes.kernel.processes import HERE, ProcessFailed
 
 STAYS = """#!/bin/bash
 # MININETES_SERVE=1 makes it stay
@@ -88,21 +88,6 @@ def test_one_that_ended_meanwhile_is_no_zombie(plugin: WarmPlugin) -> None:
         assert time.monotonic() < deadline, "nobody took note of its end"
         time.sleep(0.01)
     assert answered_by(ask(plugin, "x")) != str(pid)
-
-
-def test_threads_that_enter_namespaces_still_can(plugin: WarmPlugin) -> None:
-    """The mount namespace, which a thread that shares its root directory with another may not."""
-    found = []
-
-    def work() -> None:
-        let_thread_enter()
-        found.append(answered_by(ask(plugin, "x")))
-        found.append(run(["true"], namespaces=Namespaces(of_pid=os.getpid())).status)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    worker.join(10)
-    assert found[1:] == [0]
 
 
 def test_one_that_is_not_done_in_time_is_ended(plugin: WarmPlugin) -> None:

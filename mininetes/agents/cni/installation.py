@@ -38,8 +38,20 @@ def find_plugins(script_folders: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def check(template: Path, plugins: Mapping[str, Path]) -> NetworkConfiguration:
+def not_there(kind: str, plugins: Mapping[str, object], folders: Iterable[Path], source: str) -> BadInput:
+    """What to say of a plugin that is none of ``plugins``: it may lie in one of the folders and not be executable."""
+    for folder in folders:
+        path = folder / kind
+        if "/" not in kind and path.is_file() and not os.access(path, os.X_OK):
+            return BadInput(f"{source}: type", kind, f"{path} is not executable: chmod +x {path}")
+    there = ", ".join(sorted(name for name in plugins if "." not in name))
+    return BadInput(f"{source}: type", kind, f"a plugin that is installed: {there}")
+
+
+def check(template: Path, plugins: Mapping[str, Path], folders: Iterable[Path] = ()) -> NetworkConfiguration:
     """Read a configuration's template as a node would get it, and ask its plugins for their versions.
+
+    ``folders`` are where ``plugins`` were looked for.
 
     Raises BadInput, also for a missing plugin binary and for a version that not all of them speak.
     """
@@ -48,8 +60,7 @@ def check(template: Path, plugins: Mapping[str, Path]) -> NetworkConfiguration:
     check_values(configuration, source)
     for kind in configuration.types:
         if kind not in plugins:
-            there = ", ".join(sorted(name for name in plugins if "." not in name))
-            raise BadInput(f"{source}: type", kind, f"a plugin that is installed: {there}")
+            raise not_there(kind, plugins, folders, source)
     try:
         spoken = speakers(configuration, lambda kind: announced(str(plugins[kind])))
     except (MininetesError, OSError) as failed:

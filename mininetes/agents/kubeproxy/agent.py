@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from mininetes.agents.agent import Agent, Placement
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.kubeproxy.compiling import compiler, mode_like
+from mininetes.agents.kubeproxy.compiling import compiler, mode_like, mode_title
 from mininetes.agents.kubeproxy.configuration import KubeProxyConfig
 from mininetes.agents.kubeproxy.health import (
     ANYWHERE,
@@ -89,11 +89,13 @@ class KubeProxy(Agent):
         self._whole = True
         self._triggers: list[float] = []
         self._started_s = time.time()
+        self.trouble = ""
+        """Why the last sync failed; empty when it did not."""
 
     async def run(self) -> None:
         """Work until cancelled. Raises MissingFeature when the node lacks what the mode needs."""
         await self.keeper.check_kernel()
-        self.log.info(f"Using {self.mode} Proxier")
+        self.log.info(f"Using {mode_title(self.mode)} Proxier")
         if not self._builder.view().local_traffic.by:
             self.log.info("Defaulting to no-op detect-local", v=0, mode=self.config.detect_local_mode or "ClusterCIDR")
         try:
@@ -106,7 +108,8 @@ class KubeProxy(Agent):
                     self._watch_for_flushes(),
                     self._serve(self.config.healthz_bind_address,
                                 {"/healthz": self.health.healthz, "/livez": self.health.livez}),
-                    self._serve(self.config.metrics_bind_address, metrics_handlers(self.metrics, self.mode)),
+                    self._serve(self.config.metrics_bind_address,
+                                metrics_handlers(self.metrics, mode_title(self.mode))),
                 ]
             )  # fmt: skip
         finally:
@@ -190,6 +193,7 @@ class KubeProxy(Agent):
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
                 continue
+            self.trouble = ""
             retry_s, again = _FIRST_RETRY_S, last + (1e9 if synced.again_s is None else synced.again_s)
             if synced.whole:
                 next_whole = loop.time() + max(self._period_s, synced.took_s / _SHARE_OF_WHOLE_SYNCS)
@@ -199,8 +203,10 @@ class KubeProxy(Agent):
         values: dict[str, Any] = {"err": failed, "retryAfter": f"{retry_s:g}s"}
         if isinstance(failed, RestoreFailed) and failed.line:
             values |= {"line": failed.line, "rule": failed.text}
+        self.trouble = str(failed)
         if not isinstance(failed, (MininetesError, OSError)):
             values["kind"] = type(failed).__name__
+            self.trouble = f"{type(failed).__name__}: {failed}"
         self.log.error("Failed to execute sync of proxy rules", **values)
 
     async def _in_force(self, synced: Synced, triggers: list[float]) -> None:

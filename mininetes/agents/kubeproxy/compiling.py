@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from mininetes import parts
@@ -19,7 +20,7 @@ from mininetes.agents.kubeproxy.rulesets import (
 from mininetes.agents.kubeproxy.services import is_proxied, is_watched, key_of
 from mininetes.agents.kubeproxy.view import NodeView
 from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, MininetesError
 
 Compiler = Callable[[NodeView], Ruleset]
 
@@ -42,11 +43,32 @@ def _loaded(path: str) -> Any:
 
 
 def compiler(mode: str, field: str = "mode") -> Compiler:
-    """The part that writes a mode's rules, loaded once in a process. Raises BadInput when there is none such."""
-    module = _loaded(str(_part(mode, field).path))
-    if not callable(getattr(module, "compile_rules", None)):
+    """What writes a mode's rules, its part loaded once in a process. Raises BadInput when there is none such.
+
+    When the part fails, or returns something else than its mode's kind of ruleset, it raises MininetesError with
+    the part's file.
+    """
+    part = _part(mode, field)
+    compile_rules = getattr(_loaded(str(part.path)), "compile_rules", None)
+    if not callable(compile_rules):
         raise BadInput("proxy", mode, "a file with compile_rules(view)")
-    return cast(Compiler, module.compile_rules)
+    like = mode_like(mode, field)
+    wanted = RULESET_OF[like]
+
+    def checked(view: NodeView) -> Ruleset:
+        try:
+            ruleset = compile_rules(view)
+        except MininetesError:
+            raise
+        except Exception as failed:
+            raise MininetesError(part.told(failed)) from failed
+        if not isinstance(ruleset, wanted):
+            found = "None" if ruleset is None else type(ruleset).__name__
+            whose = f"mode {like}" if mode in MODES else f"{LIKE} = {like}"
+            raise MininetesError(f"{part.path.name}: compile_rules returned {found}, {whose} needs {wanted.__name__}")
+        return cast(Ruleset, ruleset)
+
+    return checked
 
 
 def mode_like(mode: str, field: str = "mode") -> Mode:
@@ -61,6 +83,19 @@ def mode_like(mode: str, field: str = "mode") -> Mode:
     if like not in MODES:
         raise BadInput(f"{path}: {LIKE}", like, f"one of kube-proxy's modes, whose kind of rules it writes: {_MODES}")
     return MODES[MODES.index(like)]
+
+
+def placed(mode: str, field: str = "mode") -> str:
+    """A mode as a process understands it that has other parts: kube-proxy's by name, others by their files' full paths.
+
+    Raises BadInput for a name that there is not.
+    """
+    return parts.absolute_mode(mode) if mode in MODES or mode.endswith(".py") else str(_part(mode, field).path)
+
+
+def mode_title(mode: str) -> str:
+    """What people call a mode: its name, or that of its file."""
+    return Path(mode).stem if mode.endswith(".py") else mode
 
 
 def _part(mode: str, field: str) -> parts.Part:

@@ -43,23 +43,29 @@ class Objects:
 
 
 def read_objects(path: Path) -> Objects:
-    """Read a file. Raises BadInput when it is missing, no YAML or JSON, has an object of another kind, or one twice.
-
-    So it does for an object that the API server would not take: these are checked by the same rules. Of dual-stack
-    objects the IPv4 half is taken; a service of IPv6 alone is refused.
-    """
+    """Read a file, as `objects_in` does. Raises BadInput, also when it is missing."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as failed:
         raise BadInput("objects", str(path), f"a readable text file ({failed})") from None
+    return objects_in(text, str(path))
+
+
+def objects_in(text: str, source: str) -> Objects:
+    """Read a text; errors say that it is from ``source``.
+
+    Raises BadInput when it is no YAML or JSON, has an object of another kind, or one twice. So it does for an object
+    that the API server would not take: these are checked by the same rules. Of dual-stack objects the IPv4 half is
+    taken; a service of IPv6 alone is refused.
+    """
     try:
         documents = [json.loads(text)] if text.lstrip().startswith("{") else list(yaml.safe_load_all(text))
     except (yaml.YAMLError, ValueError) as wrong:
-        raise BadInput(str(path), None, "neither YAML nor JSON: " + " ".join(str(wrong).split())) from None
+        raise BadInput(source, None, "neither YAML nor JSON: " + " ".join(str(wrong).split())) from None
     found = Objects()
     seen = set()
     for document in documents:
-        for name, obj in _objects(document, path):
+        for name, obj in _objects(document, source):
             title = f"{_KINDS[name].lower()} {obj['metadata']['name'] if name == 'nodes' else key_of(obj)}"
             if title in seen:
                 raise BadInput(title, None, "OBJECTS has it twice")
@@ -70,33 +76,33 @@ def read_objects(path: Path) -> Objects:
     return found
 
 
-def _objects(document: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _objects(document: Any, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of one document, each with the name of its list in `Objects`."""
     if document is None:
         return
     if not isinstance(document, Mapping):
-        raise BadInput(str(path), None, "a Kubernetes object, a List, or {services, endpointslices, nodes}")
+        raise BadInput(source, None, "a Kubernetes object, a List, or {services, endpointslices, nodes}")
     if "kind" not in document:
         unknown = [key for key in document if key not in _BY_KIND.values()]
         if unknown:
-            raise BadInput(f"{path}: {unknown[0]}", None, "unknown key; known here: " + ", ".join(_BY_KIND.values()))
+            raise BadInput(f"{source}: {unknown[0]}", None, "unknown key; known here: " + ", ".join(_BY_KIND.values()))
         for kind, listed in document.items():
             if not isinstance(listed, list):
-                raise BadInput(f"{path}: {kind}", str(listed), "a list of objects")
+                raise BadInput(f"{source}: {kind}", str(listed), "a list of objects")
             for each in listed:
-                yield kind, _checked(each, path)
+                yield kind, _checked(each, source)
         return
     if str(document["kind"]).endswith("List"):
         of = str(document["kind"]).removesuffix("List")
         items = document.get("items") or []
         if not isinstance(items, list):
-            raise BadInput(f"{path}: items", str(items), "a list of objects")
+            raise BadInput(f"{source}: items", str(items), "a list of objects")
         for each in items:
-            yield from _objects({"kind": of, **each} if of and isinstance(each, Mapping) else each, path)
+            yield from _objects({"kind": of, **each} if of and isinstance(each, Mapping) else each, source)
         return
     if document["kind"] not in _BY_KIND:
-        raise BadInput(f"{path}: kind", document["kind"], "one of " + ", ".join(_BY_KIND))
-    yield _BY_KIND[document["kind"]], _checked(document, path)
+        raise BadInput(f"{source}: kind", document["kind"], "one of " + ", ".join(_BY_KIND))
+    yield _BY_KIND[document["kind"]], _checked(document, source)
 
 
 def _taken(obj: Mapping[str, Any], kind: str, title: str) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def _taken(obj: Mapping[str, Any], kind: str, title: str) -> dict[str, Any]:
     try:
         validation.check(by_kind(str(version), kind), whole, field_validation="Ignore")
     except ApiError as refused:
-        spec = obj.get("spec")
+        spec = whole.get("spec")  # of which IPv6 is off, where it has both families
         address = str(spec.get("clusterIP")) if isinstance(spec, Mapping) and kind == "Service" else ""
         if ":" in address:
             raise BadInput(f"{title}: spec.clusterIP", address, "IPv6 services are not supported yet") from None
@@ -131,7 +137,7 @@ def _taken(obj: Mapping[str, Any], kind: str, title: str) -> dict[str, Any]:
     return whole
 
 
-def _checked(obj: Any, path: Path) -> dict[str, Any]:
+def _checked(obj: Any, source: str) -> dict[str, Any]:
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict) or not obj["metadata"].get("name"):
-        raise BadInput(f"{path}: metadata.name", None, "every object needs a name")
+        raise BadInput(f"{source}: metadata.name", None, "every object needs a name")
     return obj

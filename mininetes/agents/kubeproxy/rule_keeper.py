@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubeproxy import conntrack, leftovers, sysctls
-from mininetes.agents.kubeproxy.compiling import RULESET_OF, Compiler
+from mininetes.agents.kubeproxy.compiling import Compiler
 from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode, port_range
 from mininetes.agents.kubeproxy.iptables_applier import IptablesApplier
 from mininetes.agents.kubeproxy.ipvs_applier import IpvsApplier
@@ -179,11 +179,6 @@ class RuleKeeper:
         """Compile and put into the kernel: in a worker thread."""
         view = self.builder.view(ports)
         ruleset = self._compile(view)
-        wanted = RULESET_OF[self._mode]
-        if not isinstance(ruleset, wanted):
-            raise TypeError(
-                f"proxy {self._mode}: compile_rules returned {type(ruleset).__name__}, not {wanted.__name__}"
-            )
         self._reloading(view, ruleset)
         before, certain = self._in_force, self._certain
         self._certain = False

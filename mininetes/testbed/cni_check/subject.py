@@ -10,7 +10,7 @@ from typing import Any
 
 from mininetes import parts
 from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in, read_text
-from mininetes.agents.cni.installation import EXAMPLE_VALUES, REFERENCE_PLUGINS
+from mininetes.agents.cni.installation import EXAMPLE_VALUES, REFERENCE_PLUGINS, not_there
 from mininetes.errors import BadInput
 from mininetes.kernel import features
 from mininetes.testbed.cni_check import templates
@@ -135,8 +135,7 @@ def _of_configuration(configuration: NetworkConfiguration, source: str, own: Pat
     plugins = installed(own)
     for each in configuration.types:
         if each not in plugins:
-            names = ", ".join(sorted(name for name in plugins if "." not in name))
-            raise BadInput(f"{source}: type", each, f"a plugin that is installed: {names}")
+            raise not_there(each, plugins, [*([own.parent] if own else []), *folders()], source)
     before: tuple[Mapping[str, Any], ...] = ()
     for plugin in configuration.plugins:
         name, ipam = str(plugin["type"]), plugin.get("ipam") or {}
