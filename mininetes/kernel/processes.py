@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,6 +134,16 @@ def reap(process: subprocess.Popen[bytes]) -> None:
     threading.Thread(target=process.wait, name="reaper", daemon=True).start()
     if getattr(_thread, "enters", False):
         unshare(CLONE_FS)  # the new thread has the root and working directory of the one that started it
+
+
+def lift_file_limit() -> None:
+    """Let this process, and those that it starts, open as many files as they may. May be called twice.
+
+    An ordinary user's shell allows 1,024, which are soon used up: every connection of every node's agents is one.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def let_thread_enter() -> None:

@@ -15,7 +15,6 @@ where there is NAT, translated back.
 from __future__ import annotations
 
 import random
-import resource
 import select
 import socket
 import struct
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mininetes.kernel.netns import socket_in
+from mininetes.kernel.processes import lift_file_limit
 from mininetes.probes import sockopts
 from mininetes.probes.outcomes import IcmpError, Seen
 from mininetes.probes.outlet import Outlet, TimedOutlet
@@ -166,7 +166,7 @@ class Stations:
     """The stations of one measurement, and one epoll for all their sockets. A context manager."""
 
     def __init__(self, stop_fd: int = -1, *, timed: bool = False) -> None:
-        _lift_file_limit()
+        lift_file_limit()  # a station has three or more, and there may be thousands
         self.stopped = False
         self._stop_fd = stop_fd
         self._timed = timed
@@ -216,13 +216,6 @@ class Stations:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _lift_file_limit() -> None:
-    """Let this process open as many files as it may: a station has three or more, and there may be thousands."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _answers(listener: _Listener) -> Iterator[Heard]:

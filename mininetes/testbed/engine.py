@@ -17,6 +17,7 @@ from typing import Any
 
 from mininetes import parts
 from mininetes.errors import MininetesError
+from mininetes.kernel.processes import lift_file_limit
 from mininetes.lab.engine_side import InitSocket
 from mininetes.spec import ClusterSpec
 from mininetes.testbed import control
@@ -102,6 +103,7 @@ def run_engine(
     """Run a lab's engine to its end around ``work`` and return the exit status."""
     fds = config["fds"]
     start_logging(fds.get("log"))
+    lift_file_limit()
     reporter = Reporter(fds.get("report"))
 
     async def main() -> int:

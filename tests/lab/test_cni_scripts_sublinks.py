@@ -133,6 +133,7 @@ def normal(node: Node, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+NO_MASTER: dict[str, Any] = {"master": None}
 SAME: dict[str, dict[str, Any]] = {
     "as it is": {},
     "0.4.0": {"cniVersion": "0.4.0"},
@@ -140,7 +141,7 @@ SAME: dict[str, dict[str, Any]] = {
     "private": {"mode": "private"},
     "passthru": {"mode": "passthru"},
     "mtu": {"mtu": 1400},
-    "the default route's interface": {"master": None},
+    "the default route's interface": NO_MASTER,
     "layer 2": {"ipam": {}},
     "two addresses": {"ipam.ranges": [*IPAM["ranges"], [{"subnet": "10.6.0.0/24"}]]},
     "more routes": {"ipam.routes": [{"dst": "10.96.0.0/12"}, {"dst": "192.0.2.0/24", "gw": "10.5.0.9"}]},
@@ -157,7 +158,10 @@ def test_the_state_left_is_that_of_the_reference_plugin(case: str) -> None:
             box.netns("web")
             node = Node(box)
             base = REFERENCE if name == "macvlan" else {**MACVLAN, "cniVersion": "1.0.0"}
-            found.append(normal(node, node.ok("ADD", "web", merged(base, SAME[case]))))
+            changes = SAME[case]
+            if name == "macvlan" and changes == NO_MASTER:
+                changes = {}  # Debian 13's, built with a newer netlink library, finds no default route
+            found.append(normal(node, node.ok("ADD", "web", merged(base, changes))))
     assert found[0] == found[1]
 
 

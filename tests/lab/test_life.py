@@ -21,7 +21,7 @@ import pytest
 from host_state import HostState
 from lab_traces import Traces, finish, pod_namespaces
 from ordinary_user import OrdinaryUser, ordinary_user
-from running_lab import MININETES, REPOSITORY, Done, RunningLab, fresh_name, running
+from running_lab import MININETES, REPOSITORY, Done, RunningLab, fresh_name, mininetes, run, running
 from waiting import wait_until
 
 from mininetes.errors import BadInput
@@ -463,3 +463,16 @@ def test_a_client_that_only_stopped_asking_gets_its_answer(lab: RunningLab) -> N
         answers = [json.loads(line) for line in client.makefile()]
     assert answers[0]["summaries"]
     assert answers[1]["name"] == lab.name
+
+
+def test_a_shell_that_allows_few_open_files_is_enough() -> None:
+    """Every connection of every node's agents is one, and an ordinary user's shell allows 1,024 at first."""
+    name = fresh_name()
+    few = ["sh", "-c", 'ulimit -Sn 100; exec "$@"', "sh"]
+    try:
+        done = run([*few, *MININETES, "up", "--lab", name, "--pods", "1"])
+        assert done.status == 0, done
+        said = json.loads(mininetes("get", "nodes", "--lab", name, "-o", "json").stdout)
+        assert len(said["items"]) == 3
+    finally:
+        mininetes("down", name)

@@ -120,3 +120,8 @@ def lived(mode: Any, backend: str | None, steps: int, seed: int) -> list[str]:
 @pytest.mark.parametrize(("mode", "backend"), MODES)
 def test_after_each_step_the_kernel_has_what_a_fresh_node_would_have(mode: str, backend: str | None) -> None:
     assert netbox.run(lived, mode, backend, 40, 7) == []
+
+
+def test_an_ordinary_users_kernel_takes_more_than_one_message_holds_in_parts() -> None:
+    """Without the right to a larger socket buffer, one of 40 random services and more does not fit."""
+    assert netbox.run(lived, "iptables", "nft", 40, 7, user_namespace=True) == []

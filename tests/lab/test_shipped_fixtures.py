@@ -131,9 +131,9 @@ def test_it_works_in_a_loop_and_with_other_clients(cluster: Cluster) -> None:
 
     assert asyncio.run(main())["metadata"]["name"] == "node1"
     environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": "/usr/bin:/bin"}
-    code = "import os, yaml; print(yaml.safe_load(open(os.environ['KUBECONFIG']))['clusters'][0]['cluster']['server'])"
-    done = subprocess.run(["python3", "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("https://127.0.0.1:")
+    code = 'grep server: "$KUBECONFIG"'
+    done = subprocess.run(["sh", "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "https://127.0.0.1:" in done.stdout
 
 
 def test_a_lab_without_a_cluster(lab: Sandbox) -> None:

@@ -117,7 +117,7 @@ def test_a_shell_has_its_prompt_its_jobs_and_its_exit_status(
     prompt = rf"@{place}:.*# "
     with Terminal(traces, "shell", "--lab", lab.name, place) as terminal:
         terminal.read_until(prompt)
-        terminal.type("ip -o -4 address show dev eth0")
+        terminal.type("ip -c=never -o -4 address show dev eth0")  # Debian 13's is in colour
         terminal.read_until(rf"inet {address}/")
         # it says when it has the terminal, for keys pressed before are the shell's; and it starts no processes, for a
         # shell that is stopped just as it makes one by vfork stays stuck

@@ -1,6 +1,12 @@
-"""Puts a ruleset of iptables into a node: whole, or the difference to the one before; each table one transaction."""
+"""Puts a ruleset of iptables into a node: whole, or the difference to the one before; each table one transaction.
+
+With iptables-nft the kernel takes no large transaction from an ordinary user (a message of a netlink socket, bounded by
+net.core.wmem_max, which root alone may exceed): those get it in parts, and for that moment services are incomplete.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from mininetes.agents.kubeproxy.iptables_state import (
     CANARY,
@@ -12,7 +18,7 @@ from mininetes.agents.kubeproxy.iptables_state import (
     repeated_text,
     whole_text,
 )
-from mininetes.agents.kubeproxy.restoring import Backend, NodeTools, RestoreFailed
+from mininetes.agents.kubeproxy.restoring import Backend, NodeTools, RestoreFailed, parts_of
 from mininetes.agents.kubeproxy.rulesets import IptablesRuleset
 
 _MANGLES_CANARY = f"*mangle\n:{CANARY} - [0:0]\nCOMMIT\n"
@@ -38,7 +44,7 @@ class IptablesApplier:
         that is ``certain``, the kernel is not asked which chains there are. Raises RestoreFailed.
         """
         if not (old is not None and certain and self._repeated(new, old)):
-            self._restore(_MANGLES_CANARY + whole_text(new, saved(self._tools)), old)
+            self._restore(_MANGLES_CANARY + whole_text(new, saved(self._tools)), new, old)
         return len(new.chains)
 
     def _repeated(self, new: IptablesRuleset, old: IptablesRuleset) -> bool:
@@ -56,15 +62,18 @@ class IptablesApplier:
         """Write what changed since ``old``. Returns how many chains that were. Raises RestoreFailed."""
         text, touched = difference_text(new, old)
         if text:
-            self._restore(text, old)
+            self._restore(text, new, old)
         return touched
 
-    def _restore(self, text: str, old: IptablesRuleset | None) -> None:
+    def _restore(self, text: str, new: IptablesRuleset, old: IptablesRuleset | None) -> None:
         try:
             self._tools.restore(self._argv, text)
-        except RestoreFailed:
+        except RestoreFailed as refused:
+            # tables are separate transactions: those before the refused one have changed already
+            if refused.is_too_long:
+                _restore_in_parts(self._tools, self._argv, _MANGLES_CANARY + whole_text(new, saved(self._tools)))
+                return
             if old is not None:
-                # tables are separate transactions: those before the refused one have changed already
                 self._tools.restore(self._argv, whole_text(old, saved(self._tools)))
             raise
 
@@ -77,13 +86,27 @@ class IptablesApplier:
         )
 
 
+def _restore_in_parts(tools: NodeTools, argv: Sequence[str], text: str) -> None:
+    for part in parts_of(text):
+        tools.restore(argv, part)
+
+
 def remove_all(tools: NodeTools, backend: Backend | None = None) -> bool:
     """Take away all that is a proxy's in one back end's tables; True when there was anything. Raises RestoreFailed."""
     there = saved(tools, backend)
     if not there.chains and not there.jumps:
         return False
-    text = whole_text(NOTHING, there)
-    others = sorted(table for table, name in there.chains if table not in ("nat", "filter") and name == CANARY)
-    text += "".join(f"*{table}\n:{CANARY} - [0:0]\n-X {CANARY}\nCOMMIT\n" for table in others)
-    tools.restore([tools.iptables("restore", backend), "--noflush", "-w", "5"], text)
+    argv = [tools.iptables("restore", backend), "--noflush", "-w", "5"]
+    try:
+        tools.restore(argv, _removal_text(there))
+    except RestoreFailed as refused:
+        if not refused.is_too_long:
+            raise
+        _restore_in_parts(tools, argv, _removal_text(saved(tools, backend)))
     return True
+
+
+def _removal_text(there: Saved) -> str:
+    others = sorted(table for table, name in there.chains if table not in ("nat", "filter") and name == CANARY)
+    canaries = "".join(f"*{table}\n:{CANARY} - [0:0]\n-X {CANARY}\nCOMMIT\n" for table in others)
+    return whole_text(NOTHING, there) + canaries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,10 @@ _TIMEOUT_S = 600.0
 _MOST_SAID = 500
 
 
+_TOO_LONG = "Message too long"
+_LINES_AT_ONCE = 100
+
+
 class RestoreFailed(MininetesError):
     """A tool refused a text. ``line`` is the number of the line at fault (0 unknown), ``text`` that line."""
 
@@ -25,6 +29,24 @@ class RestoreFailed(MininetesError):
         where = f": line {line}: {text}" if line else ""
         super().__init__(f"{tool}: {said}{where}")
         self.tool, self.said, self.line, self.text = tool, said, line, text
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether it was well, but more than the kernel takes at once: from an ordinary user net.core.wmem_max."""
+        return _TOO_LONG in self.said
+
+
+def parts_of(text: str) -> Iterator[str]:
+    """An iptables-restore text as several with some lines each, in the same order. Pure."""
+    table, lines = "", list[str]()
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = line
+        elif line != "COMMIT":
+            lines.append(line)
+        if lines and (line == "COMMIT" or len(lines) == _LINES_AT_ONCE):
+            yield "\n".join([table, *lines, "COMMIT", ""])
+            lines = []
 
 
 @dataclass(frozen=True)

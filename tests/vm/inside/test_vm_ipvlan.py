@@ -16,7 +16,20 @@ from typing import Any
 import pytest
 from sandbox import Sandbox
 from test_cni_scripts import Node, merged
-from test_cni_scripts_sublinks import IPAM, KEY, MACVLAN, STORE, WIRE, all_links, link, mode, normal, reaches, store
+from test_cni_scripts_sublinks import (
+    IPAM,
+    KEY,
+    MACVLAN,
+    NO_MASTER,
+    STORE,
+    WIRE,
+    all_links,
+    link,
+    mode,
+    normal,
+    reaches,
+    store,
+)
 
 IPVLAN = {**MACVLAN, "type": "bash-ipvlan"}
 MODES = ("l2", "l3", "l3s")
@@ -59,7 +72,7 @@ SAME: dict[str, dict[str, Any]] = {
     "l3": {"mode": "l3"},
     "l3s": {"mode": "l3s"},
     "mtu": {"mtu": 1400},
-    "the default route's interface": {"master": None},
+    "the default route's interface": NO_MASTER,
     "more routes": {"ipam.routes": [{"dst": "10.96.0.0/12"}, {"dst": "192.0.2.0/24", "gw": "10.5.0.9"}]},
     "after a plugin that gave addresses": {
         "ipam": {},
@@ -82,7 +95,10 @@ def test_the_state_left_is_that_of_the_reference_plugin(case: str) -> None:
             box.netns("web")
             node = Node(box)
             base = {**IPVLAN, "cniVersion": "1.0.0", "type": name, "ipam": {**IPAM, "type": ipam}}
-            found.append(normal(node, node.ok("ADD", "web", merged(base, SAME[case]))))
+            changes = SAME[case]
+            if name == "ipvlan" and changes == NO_MASTER:
+                changes = {}  # Debian 13's, built with a newer netlink library, finds no default route
+            found.append(normal(node, node.ok("ADD", "web", merged(base, changes))))
     assert found[0] == found[1]
 
 
