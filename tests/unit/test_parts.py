@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,11 @@ def test_a_part_that_cannot_be_imported_says_why_in_one_line(own: Path, text: st
     assert str(path) in str(caught.value)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_was_changed_within_the_second_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "mine.py"
+    for number in (1, 2, 3):
+        file.write_text(f"NUMBER = {number}\n")
+        assert number == parts.load("experiment", str(file)).NUMBER
