@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mininetes.agents.klog import AgentLog
+from mininetes.kernel.processes import Namespaces
 
 if TYPE_CHECKING:
     from mininetes.apiserver.client import Client
@@ -20,6 +21,11 @@ class Placement:
     address: str
     netns: str
     holder_pid: int
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """Where the node's programs run."""
+        return Namespaces(of_pid=self.holder_pid or None, net=self.netns)
 
 
 class Agent(ABC):

@@ -19,7 +19,6 @@ from mininetes.agents.running import end
 from mininetes.errors import MininetesError
 from mininetes.kernel import filter_state
 from mininetes.kernel.filter_state import FilterState
-from mininetes.kernel.processes import Namespaces
 from mininetes.testbed.control_plane import ControlPlane
 from mininetes.testbed.proxying import ProxyProgram
 
@@ -52,7 +51,7 @@ class Trial:
     async def start(self) -> None:
         """Clear each node of kube-proxies' rules, and start the program there."""
         await self._everywhere(self._clear)
-        self._before = await self._everywhere(lambda place: filter_state.read(_where(place)))
+        self._before = await self._everywhere(lambda place: filter_state.read(place.namespaces))
         for node, place in self._places.items():
             running = self._plane.proxy_seats.program(place, self._logs[node], self.program.argv)
             self._tasks[node] = asyncio.ensure_future(running.run())
@@ -68,11 +67,11 @@ class Trial:
             each.close()
 
     def _clear(self, place: Placement) -> list[str]:
-        return remove_everything(NodeTools(_where(place)))
+        return remove_everything(NodeTools(place.namespaces))
 
     def _put_back(self, place: Placement) -> list[str]:
         before = self._before.get(place.node)
-        return [] if before is None else filter_state.put_back(_where(place), before)
+        return [] if before is None else filter_state.put_back(place.namespaces, before)
 
     async def _everywhere(self, work: Callable[[Placement], _Made]) -> dict[str, _Made]:
         made = await self._plane.blocking([lambda place=place: work(place) for place in self._places.values()])  # type: ignore[misc]
@@ -88,7 +87,7 @@ class Trial:
         last, since = self._before, loop.time()
         mute = set(self._places)
         while loop.time() < end_at:
-            found = await self._everywhere(lambda place: filter_state.read(_where(place)))
+            found = await self._everywhere(lambda place: filter_state.read(place.namespaces))
             if found != last:
                 last, since = found, loop.time()
             quiet_s = loop.time() - since
@@ -127,10 +126,6 @@ class Trial:
         own = [line for line in lines if "Starting an outside program" not in line and line.strip()]
         said = " | ".join(own[-_LAST_LINES:]) or "it said nothing"
         return f"{said} ({self._shown} there)"
-
-
-def _where(place: Placement) -> Namespaces:
-    return Namespaces(of_pid=place.holder_pid or None, net=place.netns)
 
 
 @contextlib.asynccontextmanager

@@ -22,7 +22,6 @@ from mininetes.agents.kubeproxy.view_builder import ViewBuilder, node_facts
 from mininetes.errors import BadInput
 from mininetes.kernel import applier
 from mininetes.kernel.netstate import Route
-from mininetes.kernel.processes import Namespaces
 from mininetes.probes.service_asking import AskOptions, ask_all
 from mininetes.probes.truth_expectation import Outcome
 from mininetes.probes.truth_questions import Questions, Scene, questions
@@ -152,7 +151,7 @@ async def _measured(testbed: Testbed, plane: ControlPlane, scene: Scene, wanted:
 
 
 async def _forget_unanswered(plane: ControlPlane) -> None:
-    nodes = [NodeTools(Namespaces(of_pid=each.holder_pid or None, net=each.netns)) for each in plane.places.values()]
+    nodes = [NodeTools(each.namespaces) for each in plane.places.values()]
     await plane.blocking([lambda node=node: forget_unanswered(node) for node in nodes])  # type: ignore[misc]
 
 

@@ -32,7 +32,6 @@ from mininetes.apiserver.client import Client
 from mininetes.apiserver.informer import Informer
 from mininetes.deadline import within
 from mininetes.errors import BadInput, MininetesError
-from mininetes.kernel.processes import Namespaces
 
 CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
@@ -76,7 +75,7 @@ class KubeProxy(Agent):
         self._builder = ViewBuilder(
             NodeFacts(place.node, place.address), like, config, catalogue=catalogue, refused=self._refuse
         )
-        tools = NodeTools(Namespaces(of_pid=place.holder_pid or None, net=place.netns), backend)
+        tools = NodeTools(place.namespaces, backend)
         self.keeper = RuleKeeper(place, self._builder, compiler(mode), tools, log, self.metrics, executor)
         self._health_ports = ServiceHealthPorts(place.netns, self.health, self._port_taken)
         self._services = Informer(client, "services", labels=PROXIED)
