@@ -101,6 +101,7 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "import-linter>=2.1",
+            "vulture>=2.11",
             "types-PyYAML",
             "types-protobuf",
             "kubernetes>=28",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -134,11 +134,6 @@ def pod_ready_since(pod: Mapping[str, Any]) -> float | None:
 def equals_selected(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Whether a service's selector (label equality) takes these labels; an empty one takes none."""
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
-
-
-def by_key(objects: Iterable[Object]) -> dict[str, Object]:
-    """The objects by their keys."""
-    return {key_of(each): each for each in objects}
 
 
 def parse_time(text: str) -> float:

@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from mininetes.errors import BadInput, MininetesError
+from mininetes.errors import BadInput
 from mininetes.lab import state
-from mininetes.lab.asking import ask
 
 _T = TypeVar("_T")
 
@@ -43,11 +42,3 @@ def with_api(lab: state.LabState, work: Callable[[Any], Awaitable[_T]]) -> _T:
             await client.close()
 
     return asyncio.run(main())
-
-
-def pods_of(lab: state.LabState) -> dict[str, dict[str, Any]]:
-    """The lab's pods with a network namespace, by the names that commands take: NAME, or NAMESPACE/NAME."""
-    status = ask(lab.control, op="status")
-    if not isinstance(status.get("pods"), list):
-        raise MininetesError("the lab's engine did not say which pods there are")
-    return {each["name"]: each for each in status["pods"]}

@@ -27,7 +27,6 @@ STAMP_WITHOUT_PACKET = 1 << 11
 _ORIGIN_ICMP = 2
 _ORIGIN_STAMP = 4
 
-Control = Sequence[tuple[int, int, bytes]]
 Instruction = tuple[int, int, int, int]
 
 _timespec = struct.Struct("@ll")

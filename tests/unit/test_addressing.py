@@ -9,6 +9,7 @@ import pytest
 from mininetes.addressing import AddressPlan, mac_of
 from mininetes.errors import BadInput
 from mininetes.spec import describe
+from mininetes.testbed.blueprint import draw
 
 
 def test_macs_are_made_of_the_address() -> None:
@@ -64,8 +65,8 @@ def test_how_many_nodes_fit_a_network(network: str, nodes: int) -> None:
 
 
 def test_the_nodes_of_the_largest_star_all_have_addresses_of_their_own() -> None:
-    spec = describe({"nodes": {"controlPlane": 1, "workers": 243}})
-    assert len(spec.nodes) == 244
-    addresses = {spec.network.nodes.network_address + 10 + spec.node_number(node.name) for node in spec.nodes}
+    nodes = draw(describe({"nodes": {"controlPlane": 1, "workers": 243}})).view.nodes
+    assert len(nodes) == 244
+    addresses = {node.address for node in nodes}
     assert len(addresses) == 244
-    assert max(addresses) < spec.network.nodes.broadcast_address
+    assert max(addresses) < IPv4Address("192.168.1.255")

@@ -12,7 +12,7 @@ import dns.rdatatype
 import pytest
 
 from mininetes.agents.dns.messages import reply
-from mininetes.agents.dns.zone import Zone, services_from
+from mininetes.agents.dns.zone import Service, Zone, service_key_of_slice, service_of
 
 
 def service(name: str, namespace: str = "default", **spec: Any) -> dict[str, Any]:
@@ -49,6 +49,14 @@ SLICES = [
     slice_of("bare", at("10.244.3.3", ready=None)),
     {**slice_of("web", at("fd00::1")), "addressType": "IPv6"},
 ]
+
+
+def services_from(services: list[dict[str, Any]], slices: list[dict[str, Any]]) -> list[Service]:
+    keys = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in services]
+    return [
+        service_of(each, [one for one in slices if service_key_of_slice(one) == key])
+        for each, key in zip(services, keys, strict=True)
+    ]
 
 
 @pytest.fixture

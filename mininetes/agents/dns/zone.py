@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Literal
 
-from mininetes.agents.objects import key_of, labels_of
+from mininetes.agents.objects import labels_of
 
 SERVICE_NAME = "kubernetes.io/service-name"
 VERSION = "1.1.0"
@@ -338,11 +338,3 @@ def _pod(name: str, label: str, kind: str) -> Answer:
 def service_key_of_slice(found: Mapping[str, Any]) -> str:
     """The key of the service that a slice is for."""
     return f"{found['metadata'].get('namespace', '')}/{labels_of(found).get(SERVICE_NAME, '')}"
-
-
-def services_from(services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]]) -> list[Service]:
-    """All services with their slices."""
-    by_key: dict[str, list[Mapping[str, Any]]] = {}
-    for each in slices:
-        by_key.setdefault(service_key_of_slice(each), []).append(each)
-    return [service_of(each, by_key.get(key_of(each), ())) for each in services]

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Sequence
 
+from mininetes.agents.kubeproxy.configuration import IpvsSettings
 from mininetes.agents.kubeproxy.iptables_applier import IptablesApplier
 from mininetes.agents.kubeproxy.ipvs_state import (
     DUMMY,
@@ -19,6 +20,7 @@ from mininetes.agents.kubeproxy.ipvs_state import (
     parse_busy,
     parse_servers,
     parse_sets,
+    parse_timeouts,
     server_lines,
     set_lines,
     unwanted,
@@ -35,17 +37,19 @@ def _text(lines: Sequence[str]) -> str:
 
 
 class IpvsApplier:
-    """Blocking; for one thread at a time. ``excluded``: networks whose virtual servers are somebody else's."""
+    """Blocking; for one thread at a time. ``settings``: timeouts, and whose virtual servers are somebody else's."""
 
-    def __init__(self, tools: NodeTools, excluded: Sequence[str] = ()) -> None:
+    def __init__(self, tools: NodeTools, settings: IpvsSettings) -> None:
         self._tools = tools
-        self._excluded = excluded
+        self._excluded = settings.exclude_cidrs
+        self._timeouts_s = (settings.tcp_timeout, settings.tcp_fin_timeout, settings.udp_timeout)
         self._iptables = IptablesApplier(tools)
         self.again_s: float | None = None
         """In how many seconds to write again although nothing changed: while real servers drain."""
 
     def whole(self, new: IpvsRuleset, old: IpvsRuleset | None = None, *, certain: bool = False) -> int:
         """Make everything as wanted. Returns how many lines were written. Raises RestoreFailed."""
+        self._set_timeouts()
         lines = self._without_rules(new)
         return lines + self._iptables.whole(new.iptables, old.iptables if old else None, certain=certain)
 
@@ -75,6 +79,15 @@ class IpvsApplier:
             self._tools.restore(("ipvsadm", "--restore"), _text(lines))
         self.again_s = DRAIN_CHECK_S if draining else None
         return len(lines)
+
+    def _set_timeouts(self) -> None:
+        """How long the kernel keeps connections of virtual servers: one setting for a namespace, 0 leaves its own."""
+        if not any(self._timeouts_s):
+            return
+        there = parse_timeouts(self._tools.run("ipvsadm", "--list", "--timeout").stdout)
+        wanted = tuple(int(new) or old for new, old in zip(self._timeouts_s, there, strict=True))
+        if wanted != there:
+            self._tools.run("ipvsadm", "--set", *map(str, wanted))
 
     def _addresses(self) -> list[str]:
         """What kube-ipvs0 carries; it is made when it is not there."""

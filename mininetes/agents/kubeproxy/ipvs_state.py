@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -55,6 +56,12 @@ def parse_busy(text: str) -> frozenset[Real]:
         elif words:
             place = f"-t {words[1]}" if words[0] == "TCP" else ""
     return frozenset(found)
+
+
+def parse_timeouts(text: str) -> tuple[int, int, int]:
+    """Seconds for TCP, TCP after a FIN and UDP, from what ``ipvsadm -L --timeout`` printed; 0 where it printed none."""
+    found = re.search(r"(\d+) (\d+) (\d+)\s*$", text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
 
 
 def unwanted(wanted: Servers, there: Servers) -> frozenset[Real]:

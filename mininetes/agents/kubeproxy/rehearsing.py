@@ -25,7 +25,7 @@ class PaperTools(NodeTools):
 
     def run(self, *argv: str, stdin: str = "", check: bool = True) -> Completed:
         """Note what changes something. To a question the answer is: there is none such."""
-        if stdin or argv[:3] == ("ip", "link", "add"):
+        if stdin or argv[:3] == ("ip", "link", "add") or argv[:2] == ("ipvsadm", "--set"):
             self.calls.append((shlex.join(argv), stdin))
             return Completed(argv, HERE, 0, "", "")
         return Completed(argv, HERE, 0 if check else 1, "", "")

@@ -66,7 +66,7 @@ class UserspaceApplier:
 def applier_of(mode: Mode, config: KubeProxyConfig, tools: NodeTools) -> Applier:
     """What puts that mode's rulesets into a node's kernel."""
     if mode == "ipvs":
-        return IpvsApplier(tools, config.ipvs.exclude_cidrs)
+        return IpvsApplier(tools, config.ipvs)
     if mode == "nftables":
         return NftablesApplier(tools)
     return UserspaceApplier(tools) if mode == "userspace" else IptablesApplier(tools)

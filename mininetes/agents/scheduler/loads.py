@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from mininetes.agents.objects import controller_of, is_finished, is_true, key_of, labels_of
+from mininetes.agents.objects import controller_of, is_true, key_of, labels_of
 from mininetes.agents.quantities import quantity
 from mininetes.errors import BadInput
 
@@ -86,16 +86,6 @@ class NodeLoad:
             self.used[name] = self.used.get(name, Decimal(0)) + sign * amount
         if pod.owner:
             self.owners[pod.owner] = self.owners.get(pod.owner, 0) + sign
-
-
-def loads_of(nodes: Iterable[Mapping[str, Any]], pods: Iterable[Pod] = ()) -> dict[str, NodeLoad]:
-    """The loads of these nodes with the pods that are bound to them."""
-    loads = {str(node["metadata"]["name"]): NodeLoad(node) for node in nodes}
-    for pod in pods:
-        load = loads.get((pod.get("spec") or {}).get("nodeName") or "")
-        if load is not None and not is_finished(pod):
-            load.add(PodNeeds(pod))
-    return loads
 
 
 def requests_of(spec: Mapping[str, Any]) -> dict[str, Decimal]:

@@ -110,10 +110,11 @@ def lived() -> dict[str, Any]:
         ]
 
     three = net.HERE[:3]
-    with net.Proxy("ipvs", {}) as proxy:
+    with net.Proxy("ipvs", {"ipvs": {"tcpTimeout": "800s", "udpTimeout": "200s"}}) as proxy:
         node_port = [{**WEB[0], "nodePort": 30080}]
         proxy.set(*with_ports(web(net, *three, type="NodePort"), node_port))
         proxy.sync()
+        found["timeouts"] = inside("ipvsadm", "--list", "--timeout")
         found["servers"] = inside("ipvsadm", "-Sn").splitlines()
         found["carried"] = carried()
         found["set"] = inside("ipset", "list", "KUBE-CLUSTER-IP")
@@ -247,6 +248,10 @@ def with_ports(objects: tuple[dict[str, Any], dict[str, Any]], ports: list[dict[
 @pytest.fixture(scope="module")
 def life() -> dict[str, Any]:
     return netbox.run(lived, timeout_s=SLOWLY_S)
+
+
+def test_timeouts_of_the_configuration_are_set_and_others_left(life: dict[str, Any]) -> None:
+    assert life["timeouts"].strip() == "Timeout (tcp tcpfin udp): 800 120 200"
 
 
 def test_each_service_port_is_a_virtual_server_and_kube_ipvs0_carries_its_address(life: dict[str, Any]) -> None:
