@@ -39,13 +39,12 @@ test: setup-tests ## run all tests, or these: TESTS="tests/unit ..."; a skipped 
 test-install: ## both commands of the README in clean Debian roots (RELEASES, TESTS); hours with all tests, needs root
 	@scripts/fresh_machines.sh --tests "$(TESTS)" $(RELEASES)
 
-check: setup ## linters, types, layers, what is unused, unit and golden tests: no root, seconds
+check: setup ## linters, types, layers, unit and golden tests: no root, seconds
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@scripts/shell_files.sh | xargs -0 shellcheck
 	@$(BIN)/lint-imports
-	@$(BIN)/vulture
 	@$(PYTEST) -q -n $(JOBS) tests/unit tests/golden
 
 mutants: setup ## put named defects into services, one at a time: each must make a test fail

@@ -15,27 +15,38 @@ source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 HERE=$PWD/build/fresh
+UBUNTU_SCRIPT=/usr/share/debootstrap/scripts/gutsy # of every release since
 TESTS=
 NAMES=()
 TRIED= # the root that is in use; its mounts are the sandbox's, and end with it
 trap '[[ -z $TRIED ]] || rm -rf --one-file-system "$TRIED"' EXIT
 
-# The mirror that this machine's own packages come from, if it runs the same distribution; else debootstrap knows one.
+is_ubuntu() { [[ " jammy noble plucky " == *" $1 "* ]]; } # is_ubuntu RELEASE
+
+# The mirror that this machine's own packages come from, if it runs the same distribution; else debootstrap's.
 mirror_of() { # mirror_of RELEASE
-    local ubuntu=(jammy noble plucky) origin=Debian
-    [[ " ${ubuntu[*]} " != *" $1 "* ]] || origin=Ubuntu
+    local origin=Debian found
+    ! is_ubuntu "$1" || origin=Ubuntu
     # shellcheck disable=SC2016  # apt fills it in
-    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Origin: $origin" "Label: $origin" |
-        sort -u | head -n 1
+    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Origin: $origin" "Label: $origin" |
+        sort -u | head -n 1)
+    if [[ -z $found ]] && is_ubuntu "$1"; then
+        found=$(awk '$1 == "default_mirror" && $2 ~ "/archive[.]" { print $2; exit }' "$UBUNTU_SCRIPT")
+    fi
+    printf '%s\n' "$found"
 }
 
 clean_root() { # clean_root RELEASE: prints where it is
-    local mirror base=$HERE/$1
+    local base=$HERE/$1 components=main from=()
     if [[ ! -e $base ]]; then
-        mirror=$(mirror_of "$1") || true # none: debootstrap's own
+        mapfile -t from < <(mirror_of "$1")
+        if is_ubuntu "$1"; then # debootstrap of a Debian need not know the newest by name
+            components=main,universe
+            from+=("$UBUNTU_SCRIPT")
+        fi
         rm -rf "$base.new"
-        step "debootstrap could not make a root of $1" \
-            debootstrap --variant=minbase --include=ca-certificates "$1" "$base.new" ${mirror:+"$mirror"}
+        step "debootstrap could not make a root of $1" debootstrap --variant=minbase --components="$components" \
+            --include=ca-certificates "$1" "$base.new" "${from[@]}"
         mv "$base.new" "$base" || return
     fi
     printf '%s\n' "$base"

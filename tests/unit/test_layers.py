@@ -36,6 +36,20 @@ def test_each_layer_of_the_engine_uses_only_those_below() -> None:
     assert "0 broken" in done.stdout
 
 
+def vulture(*paths: str) -> str:
+    command = [str(Path(sys.executable).parent / "vulture"), "--config", "pyproject.toml", *paths]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode in (0, 3), done.stderr
+    return done.stdout
+
+
+def test_no_code_is_there_that_nothing_but_tests_uses(tmp_path: Path) -> None:
+    assert vulture() == ""
+    idle = tmp_path / "idle.py"
+    idle.write_text("def nobody_calls_this():\n    return 1\n")
+    assert "unused function 'nobody_calls_this'" in vulture(str(idle))
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_say_what_they_are_and_stay_small(path: Path) -> None:
     text = path.read_text()
