@@ -61,6 +61,14 @@ class KindCluster:
     notes: Sequence[str]
 
 
+class Nodes(list[dict[str, Any]]):
+    """The nodes of one of kind's files as a file of ours has them; ``field`` is where kind's file has them."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.field = f"{source}: nodes"
+
+
 def is_kind(content: object) -> bool:
     """Whether a document is for kind, of whatever version."""
     return isinstance(content, Mapping) and str(content.get("apiVersion", "")).startswith(GROUP)
@@ -106,12 +114,12 @@ def _mapping(part: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any
     return found
 
 
-def _nodes(asked: object, cluster: str, source: str, notes: list[str]) -> list[dict[str, Any]]:
+def _nodes(asked: object, cluster: str, source: str, notes: list[str]) -> Nodes:
     if asked is None:
         asked = [{"role": "control-plane"}]
     if not isinstance(asked, list) or not asked:
         raise BadInput(f"{source}: nodes", str(asked), "a list such as [{role: control-plane}, {role: worker}]")
-    made: list[dict[str, Any]] = []
+    made = Nodes(source)
     counts = dict.fromkeys(_ROLES, 0)
     for number, node in enumerate(asked):
         place = f"{source}: nodes[{number}]"

@@ -70,19 +70,20 @@ def names(kind: Kind) -> list[str]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part that was found. ``sha256`` of its file goes into every result."""
+    """A part that was found. ``sha256`` of its file goes into every result; ``field`` is where it was asked for."""
 
     kind: Kind
     name: str
     path: Path
     sha256: str
+    field: str
 
     def module(self) -> ModuleType:
         """Import the part's file. Raises BadInput when it cannot be imported."""
         qualified = f"mininetes_part_{self.kind}_{self.name}"
         description = importlib.util.spec_from_file_location(qualified, self.path)
         if description is None or description.loader is None:
-            raise BadInput(self.kind, str(self.path), "a Python file")
+            raise BadInput(self.field, str(self.path), "a Python file")
         module = importlib.util.module_from_spec(description)
         sys.modules[qualified] = module
         try:
@@ -91,7 +92,7 @@ class Part:
             else:
                 description.loader.exec_module(module)
         except Exception as failed:
-            raise BadInput(self.kind, str(self.path), f"importable: {type(failed).__name__}: {failed}") from failed
+            raise BadInput(self.field, str(self.path), f"importable: {type(failed).__name__}: {failed}") from failed
         return module
 
     def told(self, failed: Exception) -> str:
@@ -116,27 +117,28 @@ def absolute_mode(mode: str, base: Path | None = None) -> str:
     return absolute(mode, base) if mode.endswith(".py") else mode
 
 
-def find(kind: Kind, name_or_path: str) -> Part:
+def find(kind: Kind, name_or_path: str, field: str = "") -> Part:
     """Find a part by its name, or by a path to its file. Raises BadInput that lists the names there are.
 
-    What has neither a slash nor an ending is a name, whatever file lies in the working directory.
+    What has neither a slash nor an ending is a name, whatever file lies in the working directory. ``field`` is what
+    errors name in place of the kind: the field of a file that has the name.
     """
-    ending, path = _FOLDERS[kind][1], Path(name_or_path)
+    ending, path, field = _FOLDERS[kind][1], Path(name_or_path), field or kind
     if "/" in name_or_path or (path.suffix and path.is_file()):
         if not path.is_file():
-            raise BadInput(kind, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
-        return _part(kind, path.resolve())
+            raise BadInput(field, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
+        return _part(kind, path.resolve(), field)
     for folder in folders(kind):
         for candidate in (folder / name_or_path, folder / (name_or_path + ending)):
             if candidate.is_file():
-                return _part(kind, candidate)
-    raise BadInput(kind, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
+                return _part(kind, candidate, field)
+    raise BadInput(field, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
 
 
-def load(kind: Kind, name_or_path: str) -> ModuleType:
-    """Find a part and import it. Raises BadInput."""
-    return find(kind, name_or_path).module()
+def load(kind: Kind, name_or_path: str, field: str = "") -> ModuleType:
+    """Find a part as `find` does and import it. Raises BadInput."""
+    return find(kind, name_or_path, field).module()
 
 
-def _part(kind: Kind, path: Path) -> Part:
-    return Part(kind, path.stem, path, hashlib.sha256(path.read_bytes()).hexdigest())
+def _part(kind: Kind, path: Path, field: str) -> Part:
+    return Part(kind, path.stem, path, hashlib.sha256(path.read_bytes()).hexdigest(), field)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from mininetes import kind_file, yaml_documents
 from mininetes.addressing import LEAST_SERVICES, AddressPlan
@@ -71,6 +71,12 @@ class ClusterSpec(Described):
     logging: LoggingSpec = LoggingSpec()
     networks: tuple[ContainerNetworkSpec, ...] = ()
     containers: tuple[ContainerSpec, ...] = ()
+    _nodes_field: str = PrivateAttr(default="spec.nodes")
+
+    @property
+    def nodes_field(self) -> str:
+        """Where nodes were asked for, in the words of that file: errors name it."""
+        return self._nodes_field
 
     @property
     def plan(self) -> AddressPlan:
@@ -98,23 +104,19 @@ class ClusterSpec(Described):
         first, _, last = self.network.node_ports.partition("-")
         return range(int(first), int(last) + 1)
 
-    def node_number(self, name: str) -> int:
-        """A node's number, from 1, by its place in the list; pod subnet and address follow from it."""
-        return [node.name for node in self.nodes].index(name) + 1
-
     def check(self) -> ClusterSpec:
         """Return self when all is consistent; raise BadInput that names the field otherwise."""
         if not self.nodes:
-            raise BadInput("spec.nodes", 0, "at least 1 node")
+            raise BadInput(self.nodes_field, 0, "at least 1 node")
         seen: set[str] = set()
         for index, node in enumerate(self.nodes):
-            field = f"spec.nodes[{index}].name"
+            field = f"{self.nodes_field}[{index}].name"
             if not HOST_NAME.fullmatch(node.name):
                 raise BadInput(field, node.name, "a host name: up to 63 lower-case letters, digits and '-'")
             if node.name in seen:
                 raise BadInput(field, node.name, "a name that no other node has")
             seen.add(node.name)
-            _check_labels(node, f"spec.nodes[{index}]")
+            _check_labels(node, f"{self.nodes_field}[{index}]")
         first, _, last = self.network.node_ports.partition("-")
         if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
             raise BadInput("spec.network.nodePorts", self.network.node_ports, "two ports such as 30000-32767")
@@ -164,7 +166,7 @@ class ClusterSpec(Described):
             return
         there = [node for node in self.nodes if node.role == "control-plane"]
         if not there:
-            raise BadInput("spec.nodes", None, "a node with role control-plane, or controlPlane: {store: none}")
+            raise BadInput(self.nodes_field, None, "a node with role control-plane, or controlPlane: {store: none}")
         if wanted.replicas is not None and wanted.replicas > len(there):
             right = f"at most the number of control-plane nodes, {len(there)}"
             raise BadInput("spec.controlPlane.replicas", wanted.replicas, right)
@@ -297,9 +299,12 @@ def describe(spec: Mapping[str, Any], name: str | None = None) -> ClusterSpec:
         if isinstance(underlay, Mapping) and "name" not in underlay:  # its parameters alone: of the default
             nodes = ClusterSpec.model_validate({**values, "underlay": None})
             values["underlay"] = {"name": nodes.underlay_name, **underlay}
-        return ClusterSpec.model_validate(values).check()
+        made = ClusterSpec.model_validate(values)
     except ValidationError as wrong:
         raise _say(wrong.errors()[0]) from None
+    if isinstance(asked, kind_file.Nodes):
+        made._nodes_field = asked.field
+    return made.check()
 
 
 def _refuse_unknown(part: Mapping[Any, Any], known: tuple[str, ...], place: str) -> None:

@@ -9,20 +9,21 @@ from typing import Any, TypeVar
 
 import yaml
 
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, MininetesError
 from mininetes.lab import state
 
 _T = TypeVar("_T")
 
 
 def kubeconfig_of(lab: state.LabState) -> str:
-    """The kubeconfig of a lab. Raises BadInput when the lab has no control plane."""
+    """The kubeconfig of a lab. Raises BadInput when it has no control plane, MininetesError while that is coming up."""
     try:
         text = lab.kubeconfig.read_text()
     except FileNotFoundError:
-        text = ""
+        right = "a lab with a control plane (this one has controlPlane: {store: none})"
+        raise BadInput("--lab", lab.name, right) from None
     if not text:
-        raise BadInput("--lab", lab.name, "a lab with a control plane (this one has controlPlane: {store: none})")
+        raise MininetesError(f"lab {lab.name} is not up yet")
     return text
 
 

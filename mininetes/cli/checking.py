@@ -36,7 +36,8 @@ def doctor_command(output: str) -> int:
 def validate_command(cluster_file: str | None, schema: bool, output: str) -> int:
     """Check a cluster file as `up` would, and build nothing; status 2 when it is wrong.
 
-    CLUSTER.yaml is a cluster file, the name of a ready-made one, or - for standard input.
+    CLUSTER.yaml is a cluster file, the name of a ready-made one, or - for standard input. Status 3 when it is right,
+    and this machine lacks what it needs: that is said on standard error.
     """
     if schema:
         from mininetes.cluster_schema import cluster_schema  # noqa: PLC0415
@@ -48,13 +49,17 @@ def validate_command(cluster_file: str | None, schema: bool, output: str) -> int
         return 0
     if cluster_file is None:
         raise BadInput("CLUSTER.yaml", None, "a cluster file, - for standard input, or --schema alone")
-    from mininetes.testbed.preflight import checked  # noqa: PLC0415
+    from mininetes.testbed.preflight import lacking  # noqa: PLC0415
 
-    spec = checked(description(cluster_file, None)).spec
+    blueprint, missing = lacking(description(cluster_file, None))
+    spec = blueprint.spec
     if output == "json":
         click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
     else:
         nodes, pods = counted(len(spec.nodes), "node"), counted(spec.pods.per_node, "pod")
         each = " each" if len(spec.nodes) > 1 else ""
         click.echo(f"{source_of(cluster_file)} is valid: {nodes} with {pods}{each}, fabric {spec.fabric.title}")
+    if missing is not None:
+        click.echo(f"mininetes: valid, but `up` would refuse it on this machine: {missing}", err=True)
+        return missing.exit_status
     return 0

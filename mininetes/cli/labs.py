@@ -35,13 +35,19 @@ Examples:
 @click.option("--mininet", is_flag=True, help="Stay in front with Mininet's command line; the lab ends with it.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
               help="Port of 127.0.0.1 for kubectl. Default: any that is free.")  # fmt: skip
+@click.option("--keep", is_flag=True,
+              help="Leave a lab that does not come up for looking at; `mininetes down` ends it.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be done to the kernel, as commands, and do nothing.")
 @output_option
-def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: bool, output: str, **flags: Any) -> int:
+def up_command(
+    cluster_file: str | None, mininet: bool, api_port: int, keep: bool, dry_run: bool, output: str, **flags: Any
+) -> int:
     """Bring a cluster up in a lab of its own, and leave it running.
 
     CLUSTER.yaml is a cluster file, the name of a ready-made one, or - for standard input. Flags count more than it.
     """
+    if mininet and keep:
+        raise BadInput("--keep", None, "left out with --mininet: a lab in front ends with its command line")
     spec = description(cluster_file, flags.pop("lab"), **flags)
     from mininetes.testbed import preflight  # noqa: PLC0415 - imports Mininet
 
@@ -55,10 +61,16 @@ def up_command(cluster_file: str | None, mininet: bool, api_port: int, dry_run: 
             click.echo(f"note: {note}", err=True)
     wanted_port = api_port if spec.masters else None
     entry = "mininetes.testbed.engine:serve"
-    with Supervised(spec.name, entry, preflight.engine_config(spec), api_port=wanted_port) as supervised:
+    config = preflight.engine_config(spec, keep=keep)
+    with Supervised(spec.name, entry, config, api_port=wanted_port) as supervised:
         if mininet:
             return _in_front(supervised, spec)
         status = supervise(supervised, lambda: _follow(supervised, show.progress if output == "text" else _ignore))
+    if "kept" in status:
+        click.echo(f"mininetes: {status['kept']}", err=True)
+        hint = f"lab {spec.name} is left as it is, for exec and shell; 'mininetes down {spec.name}' ends it"
+        click.echo(hint, err=True)
+        return int(status["status"])
     show.ready(status, output)
     return 0
 
@@ -80,7 +92,10 @@ def _ignore(_: str) -> None:
 
 
 def _follow(supervised: Supervised, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Follow the bring-up and return the engine's status when it is ready. Raises MininetesError with its failure."""
+    """Follow the bring-up and return the engine's status when it is ready. Raises MininetesError with its failure.
+
+    Of a lab that is kept in spite of one, it returns the failure, as ``kept``, and the exit status.
+    """
     for event in supervised.events():
         if "step" in event:
             progress(event["step"])
@@ -89,6 +104,8 @@ def _follow(supervised: Supervised, progress: Callable[[str], None]) -> dict[str
         elif "ready" in event:
             ready: dict[str, Any] = event["ready"]
             return ready
+        elif "kept" in event:
+            return event
     raise MininetesError(f"the lab ended before it was ready{supervised.last_words()}")
 
 

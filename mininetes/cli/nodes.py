@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 import click
 
 from mininetes.cli.options import lab_option, output_option
+from mininetes.counting import counted
 from mininetes.lab import state
 from mininetes.lab.asking import ask
+
+_MOST_NAMED = 8
+"""Of a kind; of more the number says more."""
 
 
 @click.group("node", epilog="Example: mininetes node add")
@@ -35,7 +40,23 @@ def add_node(lab: str | None, name: str | None, output: str) -> int:
 @lab_option
 @click.argument("name")
 def remove_node(lab: str | None, name: str) -> int:
-    """Have a worker leave: its pods end, its object and all that it was are gone."""
-    ask(state.find(lab).control, op="node-rm", name=name)
-    click.echo(f"{name} is gone")
+    """Have a worker leave: its pods end, its object and all that it was are gone.
+
+    So are its containers, networks that are on no other node, and pods that no controller makes again elsewhere:
+    which ones, it says.
+    """
+    gone = ask(state.find(lab).control, op="node-rm", name=name)
+    click.echo(farewell(name, gone))
     return 0
+
+
+def farewell(node: str, gone: Mapping[str, Sequence[str]]) -> str:
+    """What went with a node, in one line."""
+    lost = [_named(kind, gone[f"{kind}s"]) for kind in ("container", "network", "pod") if gone[f"{kind}s"]]
+    return f"{node} is gone" + (f", and with it {'; '.join(lost)}" if lost else "")
+
+
+def _named(kind: str, names: Sequence[str]) -> str:
+    if len(names) > _MOST_NAMED:
+        return counted(len(names), kind)
+    return f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -16,7 +16,7 @@ import yaml
 from mininetes.cli.api_access import kubeconfig_of, with_api
 from mininetes.cli.applying import patch_to, remembering
 from mininetes.cli.options import lab_option, output_option
-from mininetes.cli.rules_difference import rules_of
+from mininetes.cli.rules_difference import rules_of, use_parts_of
 from mininetes.errors import BadInput, MininetesError
 from mininetes.lab import state
 
@@ -207,6 +207,9 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str, dry_r
     from mininetes.apiserver.resources import by_kind  # noqa: PLC0415
 
     objects = read_manifests(files)
+    found = state.find(lab)
+    if dry_run:
+        use_parts_of(found)
 
     async def work(client: Client) -> int:
         refused = 0
@@ -225,7 +228,7 @@ def apply_command(lab: str | None, files: tuple[str, ...], namespace: str, dry_r
                 refused += 1
         return refused
 
-    return 1 if with_api(state.find(lab), work) else 0
+    return 1 if with_api(found, work) else 0
 
 
 async def apply_one(

@@ -52,7 +52,7 @@ def _mode(asked: str | None, config: dict[str, Any]) -> str:
 
     configured = config.pop("mode", None)
     mode = asked or configured or DEFAULT_MODE
-    compiler(mode)
+    compiler(mode, "--mode" if asked else "--set mode")
     if configured and configured not in (mode, mode_like(mode)):
         raise BadInput("--set mode", configured, f"{mode_like(mode)}, as --mode says, or not set")
     return mode
@@ -84,7 +84,9 @@ _READERS = {
 
 
 @click.command(
-    "rules", epilog="Example: mininetes rules --mode iptables --node node1 -f objects.json | iptables-restore"
+    "rules",
+    epilog="Example: mininetes rules --mode iptables --node node1 -f objects.json | mininetes exec node1 -- "
+    "iptables-restore",
 )
 @click.option("--mode", metavar="MODE",
               help="iptables (the default), nftables, ipvs, userspace, or one of your own.")  # fmt: skip

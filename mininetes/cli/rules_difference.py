@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mininetes import parts
 from mininetes.cli.rules import texts_of
-from mininetes.errors import MininetesError
+from mininetes.errors import BadInput, MininetesError
+from mininetes.lab.state import LabState
 
 if TYPE_CHECKING:
     from mininetes.apiserver.client import Client
@@ -58,6 +60,18 @@ class Rules:
         if len(found) > MOST_LINES:
             return f"{title}: {len(found)} lines change\n"
         return f"{title}:\n" + "".join(f"    {line[0]} {line[1:]}\n" for line in found)
+
+
+def use_parts_of(lab: LabState) -> None:
+    """Have modes be the lab's, which may have brought parts of its own; what ``--parts`` says here goes before them.
+
+    Raises BadInput when they are no longer there.
+    """
+    folders = [Path(folder) for folder in lab.facts().get("parts", [])]
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadInput(f"lab {lab.name}", str(folder), "a folder that is still there: its parts are the lab's")
+    parts.use([*parts.used(), *folders])
 
 
 def _is_heading(line: str) -> bool:

@@ -124,9 +124,11 @@ def truth_table_command(
     """Ask every address of every service from all kinds of clients; status 1 when something else happens.
 
     Clients are a pod and the node itself on each node, endpoints themselves, and clients outside. A service with a
-    health-check node port is asked there too whether its nodes have endpoints: 200 or 503. With several
-    modes or programs it says where they differ; a difference that is not a known one is a failure too. Of a program
-    the behaviour of its --proxy-mode is expected, or of the mode in its --config, else that of mode iptables.
+    health-check node port is asked there too whether its nodes have endpoints: 200 or 503. Where endpoints do not say
+    who they are, as a server of one's own does not, the verdict is "connected": which of them answered is not known.
+    With several modes or programs it says where they differ; a difference that is not a known one is a failure too.
+    Of a program the behaviour of its --proxy-mode is expected, or of the mode in its --config, else that of mode
+    iptables.
     """
     from mininetes.probes.service_asking import AskOptions  # noqa: PLC0415
     from mininetes.probes.truth_table import TruthTable  # noqa: PLC0415

@@ -177,10 +177,10 @@ def topo_class(module: ModuleType, name: str) -> type[Topo]:
     """The Topo class of an underlay's file: its ``topos`` table says which. Raises BadInput."""
     table = getattr(module, "topos", None)
     if not isinstance(table, dict) or name not in table:
-        raise BadInput("underlay", name, f"a file whose table 'topos' has a Topo class named {name!r}")
+        raise BadInput("spec.underlay.name", name, f"a file whose table 'topos' has a Topo class named {name!r}")
     found = table[name]
     if not (isinstance(found, type) and issubclass(found, Topo)):
-        raise BadInput("underlay", name, "a subclass of mininet.topo.Topo")
+        raise BadInput("spec.underlay.name", name, "a subclass of mininet.topo.Topo")
     return found
 
 

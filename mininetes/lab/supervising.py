@@ -82,7 +82,8 @@ class Supervised:
         if self._api is not None:
             self._kubeconfig = os.open(folder.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._report, self.report_to = os.pipe()
-        folder.describe(started=time.time(), cluster=self.config.get("summary", {}))
+        facts = {"cluster": self.config.get("summary", {}), "parts": self.config.get("parts", [])}
+        folder.describe(started=time.time(), **facts)
         return self
 
     def __exit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from xml.etree import ElementTree as Xml
@@ -11,12 +12,17 @@ _OUTCOMES = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
 
 class Document:
-    """A document of that name; suites are added in order. ``seconds``: how long it all took, in place of their sum."""
+    """A document of that name; suites are added in order. ``seconds``: how long it all took, in place of their sum.
+
+    Reports fold test cases of one name, and some of them ask each for its time: a name that comes again gets a number,
+    and a case that says no time has 0, as one that was measured beside others.
+    """
 
     def __init__(self, name: str, *, seconds: float | None = None) -> None:
         self._top = Xml.Element("testsuites", name=name)
         self._counts = dict.fromkeys(("tests", *_OUTCOMES), 0)
         self._seconds, self._sum = seconds, 0.0
+        self._names: Counter[tuple[str | None, str | None]] = Counter()
 
     @contextmanager
     def suite(self, name: str) -> Iterator[Xml.Element]:
@@ -33,6 +39,13 @@ class Document:
         if seconds:
             suite.set("time", f"{sum(seconds):.3f}")
             self._sum += sum(seconds)
+        for case in cases:
+            place = case.get("classname"), case.get("name")
+            self._names[place] += 1
+            if self._names[place] > 1:
+                case.set("name", f"{place[1]} ({self._names[place]})")
+            if not case.get("time"):
+                case.set("time", "0")
 
     def text(self) -> str:
         """The document."""

@@ -32,13 +32,16 @@ _REPLIES = {
     Outcome.UNHEALTHY: "unhealthy",
 }
 _SHOWN = {reply: outcome.value for outcome, reply in _REPLIES.items()} | {"unreachable": "unreachable"}
+CONNECTED = "connected"
+"""What was measured where endpoints do not say who they are: something answered, and nobody can say which of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One row as measured. Plain values: ``Line(**row)`` undoes ``asdict``.
 
-    ``mode`` is the one whose behaviour is expected of the subject. ``wrong`` says what did not hold, or "";
+    ``mode`` is the one whose behaviour is expected of the subject. ``measured`` is ``expected`` where that was seen to
+    happen, and `CONNECTED` where nobody can say which endpoint answered. ``wrong`` says what did not hold, or "";
     ``known`` why that was to be, when it was declared. ``differs`` says why this mode does it otherwise than iptables.
     """
 
@@ -63,6 +66,11 @@ class Line:
     def holds(self) -> bool:
         """Whether what must happen happened, or something else that was declared."""
         return not self.wrong or bool(self.known)
+
+    @property
+    def only_connected(self) -> bool:
+        """Whether it is not known who answered, so that nothing is wrong as far as can be seen."""
+        return not self.wrong and self.measured == CONNECTED
 
     @property
     def question(self) -> tuple[str, ...]:
@@ -185,6 +193,8 @@ class TruthTable:
         left = f"; {len(self.skipped)} not asked" if self.skipped else ""
         if not self.lines:
             return f"nothing was asked{left}"
+        unknown = sum(1 for line in self.lines if line.only_connected)
+        left = (f"; {unknown} connected to endpoints that do not say who they are" if unknown else "") + left
         if self.holds:
             return f"{head}: all as they must be{but}{left}"
         undeclared = sum(1 for each in self.differences if not each.reason)
@@ -209,10 +219,17 @@ class TruthTable:
         if self.skipped:
             with document.suite("not asked") as suite:
                 for text in self.skipped:
-                    name, _, why = text.partition(": ")
+                    name, why = _named(text)
                     case = Xml.SubElement(suite, "testcase", classname="not asked", name=name)
                     Xml.SubElement(case, "skipped", message=why)
         return document.text()
+
+
+def _named(skipped: str) -> tuple[str, str]:
+    """What was not asked, and why: a service's port or a flow, or one row of a port, which has an arrow."""
+    name, _, why = skipped.partition(": ")
+    row, _, rest = why.partition(": ")
+    return (f"{name}: {row}", rest) if " -> " in row else (name, why)
 
 
 def _row_in_junit(suite: Xml.Element, line: Line) -> None:
@@ -221,6 +238,8 @@ def _row_in_junit(suite: Xml.Element, line: Line) -> None:
     case = Xml.SubElement(suite, "testcase", classname=f"{line.subject}.{line.service}", name=name)
     if not line.holds:
         Xml.SubElement(case, "failure", message=line.wrong).text = f"expected {line.expected}"
+    elif line.only_connected:
+        Xml.SubElement(case, "system-out").text = f"{CONNECTED}: the endpoints do not say who they are"
 
 
 def _difference_in_junit(suite: Xml.Element, difference: Difference) -> None:
@@ -278,7 +297,9 @@ def judge(question: Question, heard: Heard) -> Line:
 def _measured(question: Question, path: Path, heard: Heard, wrong: str) -> str:
     """What happened, in the words of what must happen: alike where it is alike."""
     if not wrong:
-        return str(path.expected)
+        translated = path.expected.outcome is Outcome.DNAT
+        left_alone = path.expected.outcome is Outcome.NOMATCH and set(heard.replies) & {"answered", "connected"}
+        return CONNECTED if not question.told and (translated or left_alone) else str(path.expected)
     parts = []
     if heard.seen:
         endpoints = sorted({question.endpoints.get(pod, pod) for pod, _ in heard.seen})
@@ -291,7 +312,7 @@ def _measured(question: Question, path: Path, heard: Heard, wrong: str) -> str:
 def _wrong(question: Question, path: Path, heard: Heard) -> str:
     expected, replies = path.expected, set(heard.replies)
     if expected.outcome is Outcome.DNAT:
-        return _wrong_dnat(question, path, heard)
+        return _wrong_dnat(question, path, heard) if question.told else _wrong_untold(question, path, heard)
     if expected.outcome is Outcome.NOMATCH:
         strays = sorted({pod for pod, _ in heard.seen if pod in question.endpoints})
         return f"answered by {' '.join(strays)}, to be left alone" if strays and not path.led_on else ""
@@ -303,10 +324,16 @@ def _counted(heard: Heard) -> str:
     return ", ".join(f"{count} {reply}" for reply, count in sorted(heard.replies.items()))
 
 
+def _wrong_untold(question: Question, path: Path, heard: Heard) -> str:
+    """Of endpoints that do not all say who they are: those that do say it may still be the wrong ones."""
+    said = {question.endpoints[pod] for pod, _ in heard.seen if pod in question.endpoints}
+    if strays := said - set(path.expected.endpoints):
+        return f"answered by {_listed(strays)}, which must not get it"
+    return "" if set(heard.replies) <= {"answered", "connected"} else f"{_counted(heard)}, not connected"
+
+
 def _wrong_dnat(question: Question, path: Path, heard: Heard) -> str:
     expected = path.expected
-    if not question.told:
-        return "" if set(heard.replies) <= {"answered", "connected"} else f"{_counted(heard)}, not connected"
     if set(heard.replies) != {"answered"}:
         return f"{_counted(heard)}, {'not answered by all' if 'answered' in heard.replies else 'answered by nobody'}"
     answering = {question.endpoints.get(pod, pod) for pod, _ in heard.seen}

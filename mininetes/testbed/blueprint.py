@@ -14,7 +14,7 @@ from mininet.topo import Topo
 
 from mininetes import parts
 from mininetes.agents.cni import installation
-from mininetes.agents.cni.configuration import NetworkConfiguration
+from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in, read_text
 from mininetes.agents.cni.plugin_values import kind_on_the_wire
 from mininetes.agents.dns.manifests import LABELS as DNS_LABELS
 from mininetes.cluster.underlay import Underlay, add_outside, read_topo, topo_class
@@ -26,6 +26,7 @@ from mininetes.testbed.fabric import Fabric, FabricNode, FabricPlan, FabricView,
 from mininetes.testbed.fabric_defaults import check_bridge, with_fabric_defaults
 from mininetes.testbed.fabric_exec import outside_fabric
 from mininetes.testbed.load_balancing import with_load_balancer_routes
+from mininetes.testbed.wire import Wire, wire_of
 
 MOST_PORTS = 1023
 """Of a Linux bridge: their numbers have ten bits, and none is 0 (BR_MAX_PORTS)."""
@@ -80,6 +81,17 @@ class Blueprint:
             "NODE_NAME": node,
         }
 
+    def wire(self) -> Wire | None:
+        """How pods' links lie on the nodes' own wire, where the CNI configuration puts them there; reads its file."""
+        if not kind_on_the_wire(self.cni):
+            return None
+        name, found = self.cni_template.name, {}
+        text = read_text(self.cni_template, name)
+        for node in self.view.nodes:
+            filled_in = fill_in(text, self.conf_values(node.name), name)
+            found[node.name] = NetworkConfiguration.parse(filled_in, name)
+        return wire_of(found, self.underlay, self.spec.network.pods)
+
     @property
     def never_ready(self) -> frozenset[str]:
         """The label k8s-app of system pods that kubelets' probes do not reach, as pods are attached here."""
@@ -100,16 +112,16 @@ def draw(spec: ClusterSpec) -> Blueprint:
     spec.check()
     proxying.proxy_config(spec)
     found = {
-        "underlay": parts.find("underlay", spec.underlay_name),
-        "cni": parts.find("cni", spec.cni),
+        "underlay": parts.find("underlay", spec.underlay_name, "spec.underlay.name"),
+        "cni": parts.find("cni", spec.cni, "spec.cni"),
     }
     if spec.fabric.name:
-        found["fabric"] = parts.find("fabric", spec.fabric.name)
+        found["fabric"] = parts.find("fabric", spec.fabric.name, "spec.fabric.name")
     if spec.proxy.exec:
         proxying.check_program(spec)
     elif spec.masters:
         proxying.check_mode(spec)
-        found["proxy"] = parts.find("proxy", proxying.proxy_mode(spec))
+        found["proxy"] = parts.find("proxy", proxying.proxy_mode(spec), "spec.proxy.mode")
     topo = _topo(spec, found["underlay"])
     underlay = read_topo(topo)
     _check_switches(spec, underlay)
@@ -150,7 +162,7 @@ def _check_switches(spec: ClusterSpec, underlay: Underlay) -> None:
         if ports[switch] > MOST_PORTS:
             right = f"fewer: {switch} would have {ports[switch]} ports, and a Linux bridge has {MOST_PORTS} at most"
             raise BadInput(
-                "spec.nodes", len(spec.nodes), f"{right} (underlays racks and leaf_spine have more switches)"
+                spec.nodes_field, len(spec.nodes), f"{right} (underlays racks and leaf_spine have more switches)"
             )
 
 
@@ -190,7 +202,8 @@ def _topo(spec: ClusterSpec, part: parts.Part) -> Topo:
     stand_ins = [f"-{number}" for number in range(len(names))]  # names that no node can have
     taken = set(make(stand_ins).nodes()) & set(names)
     if taken:
-        raise BadInput("spec.nodes", min(taken), f"a name that underlay {part.name} does not give to a host of its own")
+        right = f"a name that underlay {part.name} does not give to a host of its own"
+        raise BadInput(spec.nodes_field, min(taken), right)
     return make(names)
 
 

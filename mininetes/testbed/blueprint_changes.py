@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mininet.topo import Topo
@@ -12,6 +14,8 @@ from mininetes.errors import BadInput
 from mininetes.spec_sections import HOST_NAME, NodeSpec
 from mininetes.testbed.blueprint import Blueprint, PodPlan
 from mininetes.testbed.fabric import FabricNode
+
+_KIND_WORKER = "-worker"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +63,35 @@ def _described(blueprint: Blueprint, name: str, number: int) -> tuple[UnderlayHo
     return found.hosts[name], found.cables[0]
 
 
+def _next_name(nodes: Sequence[NodeSpec], number: int, taken: Collection[str]) -> str:
+    """The first free name in the manner of the workers, where these have one: w3 after w1 and w2; else node and number.
+
+    In kind's manner the first has no number: kind-worker, kind-worker2, ...
+    """
+    workers = [node.name for node in nodes if node.role == "worker"]
+    if not workers:
+        workers = [re.sub(r"-control-plane\d*$", _KIND_WORKER, n.name) for n in nodes if "-control-plane" in n.name]
+    stems = {name.rstrip("0123456789") for name in workers}
+    stem = stems.pop() if len(stems) == 1 else "node"
+    numbers = range(1, len(taken) + 2)
+    if stem.endswith(_KIND_WORKER):
+        names = [stem, *(f"{stem}{n}" for n in numbers[1:])]
+    elif stem == "node" or stem in workers:
+        names = [f"node{n}" for n in (number, *numbers)]
+    else:
+        names = [f"{stem}{n}" for n in numbers]
+    return next(name for name in names if name not in taken)
+
+
 def with_node(blueprint: Blueprint, name: str | None) -> Joining:
-    """The blueprint with a worker more: with the lowest number that is free, and the name that goes with it.
+    """The blueprint with a worker more: with the lowest number that is free, and a name as the other workers have.
 
     Raises BadInput for a name that is taken or none, an underlay that does not say where, or no room.
     """
     number = min(set(range(1, len(blueprint.view.nodes) + 2)) - _numbers(blueprint))
     taken = {*blueprint.underlay.hosts, *blueprint.underlay.switches}
     if name is None:
-        names = (f"node{n}" for n in (number, *range(1, len(taken) + 2)))
-        name = next(each for each in names if each not in taken)
+        name = _next_name(blueprint.spec.nodes, number, taken)
     if not HOST_NAME.fullmatch(name):
         raise BadInput("node", name, "a host name: up to 63 lower-case letters, digits and '-'")
     if name in taken:

@@ -103,8 +103,7 @@ async def _node_add(testbed: Testbed, request: Request) -> Answer:
 
 
 async def _node_rm(testbed: Testbed, request: Request) -> Answer:
-    await _membership(testbed).remove(request["name"])
-    return {}
+    return dataclasses.asdict(await _membership(testbed).remove(request["name"]))
 
 
 async def _graph(testbed: Testbed, request: Request) -> Answer:
@@ -185,10 +184,22 @@ def _hangup_of(client: socket.socket) -> Iterator[asyncio.Future[None]]:
             gone.cancel()
 
 
+def _check_up(testbed: Testbed, operation: str) -> None:
+    """Raises MininetesError before the lab is up, also where it never will be (`up --keep`); of its nodes it tells.
+
+    So people can look into them.
+    """
+    if testbed.ready_s is None and (testbed.net is None or operation != "status"):
+        further = "" if testbed.net is None else "; exec and shell reach its nodes already"
+        raise MininetesError(f"lab {testbed.spec.name} is not up yet{further}")
+
+
 async def _answer(testbed: Testbed, line: bytes) -> Answer:
     try:
         request = json.loads(line)
-        return await _OPERATIONS[request["op"]](testbed, request)
+        work = _OPERATIONS[request["op"]]
+        _check_up(testbed, request["op"])
+        return await work(testbed, request)
     except MininetesError as failed:
         return {"error": str(failed), "status": failed.exit_status}
     except (ValueError, KeyError, TypeError) as wrong:

@@ -245,14 +245,16 @@ class ControlPlane:
         except Unreachable as silent:
             raise MininetesError(f"no node can join while no API server answers: {silent}") from None
 
-    async def remove_node(self, blueprint: Blueprint, name: str, *, whatever_the_api_says: bool = False) -> None:
+    async def remove_node(self, blueprint: Blueprint, name: str, *, whatever_the_api_says: bool = False) -> list[str]:
         """Have a node's pods end, stop its agents, delete its object. Repeatable. Raises MininetesError.
 
-        ``whatever_the_api_says``: where the API does not do its part, that is only logged.
+        ``whatever_the_api_says``: where the API does not do its part, that is only logged. Returns the pods that
+        nobody makes again.
         """
         assert self._watch is not None
+        lost: list[str] = []
         try:
-            await empty_node(self._watch, name)
+            lost = await empty_node(self._watch, name)
             await self.tasks.remove(name)
             await delete_node(self._watch, name)
         except (ApiError, MininetesError) as failed:
@@ -263,6 +265,7 @@ class ControlPlane:
         self.places.pop(name, None)
         self._pod_subnets.pop(name, None)
         self.blueprint, self.spec = blueprint, blueprint.spec
+        return lost
 
     def _add_fabric(self, place: Placement) -> None:
         seats = self.fabric_seats

@@ -75,12 +75,20 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
         if init.end_asked:  # already, while the nodes were made
             task.cancel()
 
+    server = None
     try:
-        await testbed.bring_up(_telling(reporter), listen)
-        server = None
         if "control" in config["fds"]:
             listener = socket.socket(fileno=config["fds"]["control"])
             server = await asyncio.start_unix_server(control.answering(testbed), sock=listener)
+        try:
+            await testbed.bring_up(_telling(reporter), listen)
+        except MininetesError as failed:
+            if not config.get("keep"):
+                raise
+            log.error("kept, though it is not up: %s", failed)
+            reporter.say(kept=str(failed), status=failed.exit_status)
+            listen()  # where that was not reached
+            await asyncio.Event().wait()
         # what there is now stays: looking through it all for garbage would hold the loop for tens of milliseconds
         gc.freeze()
         gc.enable()
@@ -89,9 +97,9 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
             yield testbed
         finally:
             phase("tear-down")
-            if server is not None:
-                server.close()
     finally:
+        if server is not None:
+            server.close()
         loop.remove_reader(init.fileno())
         await testbed.close()
         log.info("torn down")

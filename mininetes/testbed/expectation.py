@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from mininetes.kernel.netstate import Route
 from mininetes.probes.matrix import Expectation
 from mininetes.probes.vantage import Target, Vantage
+from mininetes.testbed.wire import Wire
 
 MOST_HOPS = 16
 
@@ -25,7 +26,7 @@ class Basis:
     the CNI configuration translates what pods send to nodes, so that answers find back without it.
     ``hosts`` by address, and ``routes`` by host: nodes and routers with what their main tables hold,
     when there is no fabric, or pairs of nodes (both ways) are ``apart`` in spite of it. Rules, and routes
-    that forbid, are not looked at.
+    that forbid, are not looked at. ``wire``: where pods' links are on the nodes' own wire.
     """
 
     connects_nodes: bool
@@ -33,6 +34,7 @@ class Basis:
     apart: frozenset[tuple[str, str]] = frozenset()
     hosts: Mapping[str, str] = field(default_factory=dict)
     routes: Mapping[str, Iterable[Route]] = field(default_factory=dict)
+    wire: Wire | None = None
 
     def leads(self, node: str, target: Target) -> bool:
         """Whether routes lead from ``node`` to the target's address by way of the target's node, over any others."""
@@ -53,6 +55,8 @@ def expect(source: Vantage, target: Target, basis: Basis) -> Expectation:
     """Say whether ``target`` should answer ``source``, and why."""
     if source.kind == "node" and target.kind == "node":
         return Expectation(True, "nodes share the underlay")
+    if basis.wire is not None and (said := basis.wire.expect(source, target)) is not None:
+        return said
     if source.node == target.node:
         return Expectation(True, "same node")
     if basis.connects_nodes and (source.node, target.node) not in basis.apart:

@@ -162,7 +162,7 @@ def fabric_of(module: ModuleType, name: str, parameters: Mapping[str, Any]) -> F
     """Check that a file is a fabric that takes these parameters. Raises BadInput."""
     plan = getattr(module, "plan", None)
     if not callable(plan) or not isinstance(getattr(module, "CONNECTS_NODES", None), bool):
-        raise BadInput("fabric", name, "a file with CONNECTS_NODES (True or False) and plan(view)")
+        raise BadInput("spec.fabric.name", name, "a file with CONNECTS_NODES (True or False) and plan(view)")
     known = dict(list(inspect.signature(plan).parameters.items())[1:])
     for key, value in parameters.items():
         place = f"spec.fabric.parameters.{key}"

@@ -18,7 +18,7 @@ def with_fabric_defaults(spec: ClusterSpec) -> ClusterSpec:
     """
     if not spec.fabric.name:
         return spec
-    module = parts.load("fabric", spec.fabric.name)
+    module = parts.load("fabric", spec.fabric.name, "spec.fabric.name")
     update: dict[str, object] = {}
     network = _network(module, spec.fabric.name)
     if network is not None and "pods" not in spec.network.model_fields_set:

@@ -9,6 +9,7 @@ import select
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mininetes.agents.agent import Placement
@@ -46,11 +47,20 @@ class Changing(Protocol):
     async def settle_in(self, joining: Joining) -> None:
         """Without a control plane: start what runs on the new node, and make its pods."""
 
-    async def clear_out(self, node: str) -> None:
-        """Without a control plane: end what runs on a node, and its pods."""
+    async def clear_out(self, node: str) -> list[str]:
+        """Without a control plane: end what runs on a node, and its pods, which are returned."""
 
     def note_hosts(self) -> None:
         """Write down who is there, for all nodes and for those who attach to the cluster. Blocks."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What went with a node: containers, networks that were on no other, and pods that nobody makes again."""
+
+    containers: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
 
 
 class Membership:
@@ -121,19 +131,23 @@ class Membership:
             place = self._cluster.places()[joining.node.name]
             await plane.add_node(joining.blueprint, joining.node, place, joining.pods)
 
-    async def remove(self, name: str) -> None:
-        """Have a node leave; returns when nothing of it is left. Raises BadInput, MininetesError."""
+    async def remove(self, name: str) -> Gone:
+        """Have a node leave; says when nothing of it is left what went with it. Raises BadInput, MininetesError."""
         async with self._turn:
-            await self._take_out(name, self._net.holders.get(name, 0), without_node(self._cluster.blueprint, name))
+            after = without_node(self._cluster.blueprint, name)
+            return await self._take_out(name, self._net.holders.get(name, 0), after)
 
-    async def _take_out(self, name: str, holder: int, after: Blueprint, *, undoing: bool = False) -> None:
+    async def _take_out(self, name: str, holder: int, after: Blueprint, *, undoing: bool = False) -> Gone:
+        gone = Gone()
         if self._cluster.networks is not None:
-            await self._cluster.networks.forget_node(name)
+            containers, networks = await self._cluster.networks.forget_node(name)
+            titles = tuple(f"{each.name} ({each.driver})" for each in networks)
+            gone = Gone(tuple(each.name for each in containers), titles)
         plane = self._cluster.control_plane
         if plane is None:
-            await self._cluster.clear_out(name)
+            pods = await self._cluster.clear_out(name)
         else:
-            await plane.remove_node(after, name, whatever_the_api_says=undoing)
+            pods = await plane.remove_node(after, name, whatever_the_api_says=undoing)
         if ("join", name) in self.changes or name in {node.name for node in self._cluster.blueprint.spec.nodes}:
             self.changes.append(("leave", name))
         self._cluster.blueprint = after
@@ -148,6 +162,7 @@ class Membership:
             runtime.close()
         await self._in_thread(self._cluster.note_hosts)
         await self._fabric_follows(after)
+        return replace(gone, pods=tuple(pods))
 
     async def _fabric_follows(self, blueprint: Blueprint) -> None:
         """Wait until the fabric's agents have done their part; one that somebody stopped is not waited for long."""

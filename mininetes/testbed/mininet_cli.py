@@ -13,12 +13,14 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # Mininet imports distutils
 
 from mininet.cli import CLI  # noqa: E402
 from mininet.log import setLogLevel  # noqa: E402
 
+from mininetes import parts  # noqa: E402
 from mininetes.cluster.net import ClusterNet  # noqa: E402
 from mininetes.spec import ClusterSpec  # noqa: E402
 from mininetes.testbed.blueprint import draw  # noqa: E402
@@ -30,6 +32,7 @@ def attach() -> ClusterNet:
     """The running cluster as a Mininet network; changes nothing in the kernel. Raises OSError outside a lab."""
     with open(ATTACH_FILE) as file:
         facts = json.load(file)
+    parts.use([Path(folder) for folder in facts["parts"]])
     blueprint = draw(ClusterSpec.model_validate(facts["spec"]))
     holders = facts["holders"]
     net = ClusterNet(blueprint.topo, blueprint.underlay, {name: holders[name] for name in blueprint.underlay.hosts})

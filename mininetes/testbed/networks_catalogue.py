@@ -171,6 +171,9 @@ class Catalogue:
             if each.name == wanted.name and common:
                 right = f"a name that no network of {common[0]} has"
                 raise BadInput(place.field("name"), wanted.name, right)
+            if each.name == wanted.name and wanted.driver == each.driver == "overlay":
+                right = f"a name that no other overlay of the cluster has: one is on {', '.join(each.nodes)}"
+                raise BadInput(place.field("name"), wanted.name, right)
 
     def _free_vni(self) -> int:
         taken = {each.vni for each in self.networks}
@@ -183,7 +186,7 @@ class Catalogue:
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            nodes = ", ".join(each.node for each in fitting)
+            nodes = ", ".join(dict.fromkeys(name for each in fitting for name in each.nodes))
             raise BadInput(place.field("node"), node, f"one of {nodes}: each has a network {name}")
         if named:
             nodes = ", ".join(dict.fromkeys(name for each in named for name in each.nodes))
@@ -207,6 +210,10 @@ class Catalogue:
             replace(each, nodes=(*each.nodes, node)) if each.grows and node not in each.nodes else each
             for each in self.networks
         ]
+
+    def only_on(self, node: str) -> list[Network]:
+        """The networks that go with a node when it leaves, without those that every node has."""
+        return [each for each in self.networks if each.nodes == (node,) and not each.is_predefined]
 
     def forget_node(self, node: str) -> None:
         """Take a node that leaves off its networks, and away those that are of no other. May be called twice."""

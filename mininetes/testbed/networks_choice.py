@@ -48,7 +48,7 @@ class Place:
         """A field's name as the user wrote it."""
         first, _, rest = name.partition(".")
         if self.prefix:
-            words = first.split("_")
+            words = {"network": "networks"}.get(first, first).split("_")  # only a section that lists them names one
             camel = words[0] + "".join(word.title() for word in words[1:])
             return f"{self.prefix}.{camel}{'.' + rest if rest else ''}"
         dashed = "".join("-" + letter.lower() if letter.isupper() else letter for letter in first).replace("_", "-")
@@ -141,7 +141,7 @@ def subnet_of(
     place: Place,
 ) -> tuple[Subnet, bool]:
     """The subnet asked for or chosen, and whether it is the network of the parent's link. Raises BadInput."""
-    neighbours = [each for each in networks if set(each.nodes) & set(nodes)]
+    neighbours = _neighbours(wanted.driver, nodes, networks)
     lan = _lan(settings, nodes, ground)
     if wanted.subnet is None and lan is None:
         if settings.get("mode") in ("bridge", "private", "l2"):
@@ -157,6 +157,12 @@ def subnet_of(
         _check_apart(network, ground, neighbours, place)
     gateway = _gateway(wanted, network, ground.nodes[nodes[0]].gateway if on_lan else None, settings, place)
     return Subnet(network, gateway, _ip_range(wanted, network, ground, place, on_lan=on_lan)), on_lan
+
+
+def _neighbours(driver: str, nodes: tuple[str, ...], networks: Iterable[Network]) -> list[Network]:
+    """Whose subnets are to be others: networks that share a node, and of an overlay all overlays, as in a swarm."""
+    overlay = driver == "overlay"
+    return [each for each in networks if set(each.nodes) & set(nodes) or (overlay and each.driver == "overlay")]
 
 
 def _lan(settings: Mapping[str, Any], nodes: tuple[str, ...], ground: Ground) -> IPv4Network | None:

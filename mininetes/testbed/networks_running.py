@@ -148,14 +148,17 @@ class Networks:
         async with self._change() as (catalogue, _):
             catalogue.welcome_node(node)
 
-    async def forget_node(self, node: str) -> None:
-        """End what containers and networks a node has: it leaves. Raises MininetesError."""
-        for container in [each for each in self.catalogue.containers.values() if each.node == node]:
+    async def forget_node(self, node: str) -> tuple[list[Container], list[Network]]:
+        """End what containers and networks a node has, as it leaves, and say which. Raises MininetesError."""
+        containers = [each for each in self.catalogue.containers.values() if each.node == node]
+        for container in containers:
             await self.stop(container.name)
         async with self._change() as (catalogue, _):
+            networks = catalogue.only_on(node)
             catalogue.forget_node(node)
         self._nodes.pop(node, None)
         self._links.pop(node, None)
+        return containers, networks
 
     @contextlib.asynccontextmanager
     async def guests(self, wanted: Sequence[ContainerSpec]) -> AsyncIterator[list[tuple[Endpoint, str]]]:

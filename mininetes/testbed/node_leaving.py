@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from mininetes.agents.kubelet.pod_spec import is_mirror
@@ -35,21 +36,27 @@ async def _delete(watch: ClusterWatch, pods: list[dict[str, Any]], grace_s: int)
                 raise
 
 
-async def empty_node(watch: ClusterWatch, name: str) -> None:
+def unowned(pods: list[dict[str, Any]]) -> list[str]:
+    """Of pods, by their titles, those that no controller makes again elsewhere."""
+    alone = [pod for pod in pods if not pod["metadata"].get("ownerReferences")]
+    return sorted(title.removeprefix("default/") for title in _titles(alone))
+
+
+async def empty_node(watch: ClusterWatch, name: str) -> list[str]:
     """Let no pod come to a node any more, and have those on it end; a kubelet that is dead loses them.
 
-    Raises MininetesError when the API cannot be reached.
+    Returns those that nobody makes again. Raises MininetesError when the API cannot be reached.
     """
     if name not in watch.nodes:
-        return
+        return []
     await watch.client.patch("nodes", name, {"spec": {"unschedulable": True}})
-    await _delete(watch, _on(watch, name, mirrors=False), EVICT_GRACE_S)
-    try:
+    leaving = _on(watch, name, mirrors=False)
+    await _delete(watch, leaving, EVICT_GRACE_S)
+    with contextlib.suppress(MininetesError):  # nobody there to end them: `delete_node` takes them out of the API
         await watch.until(
             lambda: _titles(_on(watch, name, mirrors=False)), f"pods of {name} have ended", within_s=EVICT_WITHIN_S
         )
-    except MininetesError:
-        return  # nobody there to end them: `delete_node` takes them out of the API
+    return unowned(leaving)
 
 
 async def delete_node(watch: ClusterWatch, name: str) -> None:

@@ -17,12 +17,36 @@ from mininetes.spec import ClusterSpec
 from mininetes.testbed import proxying
 from mininetes.testbed.blueprint import Blueprint, draw
 from mininetes.testbed.networks import NEEDED, ground_of
-from mininetes.testbed.networks_catalogue import declared
+from mininetes.testbed.networks_catalogue import Catalogue, declared
 
 
 def checked(spec: ClusterSpec) -> Blueprint:
     """Draw the blueprint, and see that the kernel has what it needs. Raises BadInput or MissingFeature."""
+    blueprint, catalogue = _drawn(spec)
+    _require_features(blueprint, catalogue)
+    return blueprint
+
+
+def lacking(spec: ClusterSpec) -> tuple[Blueprint, MissingFeature | None]:
+    """The blueprint, and what this machine lacks of all that `mininetes up` needs for it. Raises BadInput.
+
+    Tries it, as `require_agents_features` does.
+    """
+    blueprint, catalogue = _drawn(spec)
+    try:
+        _require_features(blueprint, catalogue)
+        require_agents_features(blueprint.spec)
+    except MissingFeature as missing:
+        return blueprint, missing
+    return blueprint, None
+
+
+def _drawn(spec: ClusterSpec) -> tuple[Blueprint, Catalogue]:
     blueprint = draw(spec)
+    return blueprint, declared(spec.networks, spec.containers, ground_of(blueprint))
+
+
+def _require_features(blueprint: Blueprint, catalogue: Catalogue) -> None:
     absent = [program.name for program in PROGRAMS if program.required and shutil.which(program.name) is None]
     if absent:
         features.require(absent)
@@ -36,11 +60,8 @@ def checked(spec: ClusterSpec) -> Blueprint:
         features.require(["vxlan"])
     if needed := kernel_features(blueprint.cni):
         features.require(needed)
-    networks = declared(spec.networks, spec.containers, ground_of(blueprint))
-    needed = {NEEDED[each.driver] for each in networks.networks if each.driver in NEEDED}
-    if needed:
-        features.require(needed)
-    return blueprint
+    if of_networks := {NEEDED[each.driver] for each in catalogue.networks if each.driver in NEEDED}:
+        features.require(of_networks)
 
 
 def notes(blueprint: Blueprint) -> list[str]:

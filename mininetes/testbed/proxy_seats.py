@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -93,31 +93,41 @@ class ProxySeats:
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
         look = loop.time() + TROUBLES_EVERY_S
-        found: list[str] = []
+        found: dict[str, str] = {}
         told: set[str] = set()
         wanted = list(nodes)
         while waiting := [node for node in wanted if not self._is_synced(node)]:
             if loop.time() > end:
-                found = self._troubles(waiting) or found
-                why = "; ".join(found) or f"see {self._spec.logging.directory}/{self.name}.log there"
-                raise MininetesError(f"no rules of services within {within_s:g} s on {_named(waiting)}: {why}")
+                found |= self._troubles(waiting)
+                why = self._said({node: found[node] for node in waiting if node in found})
+                if silent := [node for node in waiting if node not in found]:
+                    log = f"{self._spec.logging.directory}/{self.name}.log"
+                    why.append(f"{self.name} on {_named(silent)}: see {log} there")
+                raise MininetesError(f"no rules of services within {within_s:g} s: {'; '.join(why)}")
             if loop.time() > look:
                 look = loop.time() + TROUBLES_EVERY_S
-                found = self._troubles(waiting) or found  # one that is just starting anew says nothing for a moment
-                for each in found:
+                found |= self._troubles(waiting)  # one that is just starting anew says nothing for a moment
+                for each in self._said({node: found[node] for node in waiting if node in found}):
                     if each not in told:
                         trouble(each)
-                told.update(found)
+                    told.add(each)
             await asyncio.sleep(_LOOK_S)
 
-    def _troubles(self, nodes: Iterable[str]) -> list[str]:
-        """What keeps these nodes' proxies, as their last errors say; those with the same one together."""
-        found: dict[str, list[str]] = {}
+    def _troubles(self, nodes: Iterable[str]) -> dict[str, str]:
+        """What keeps these nodes' proxies, as their last errors say."""
+        found: dict[str, str] = {}
         for node in nodes:
             proxy = self._tasks.agent(node, self.name)
             why = self._tasks.failure(node, self.name) or (proxy.trouble if isinstance(proxy, KubeProxy) else "")
             if why:
-                found.setdefault(why, []).append(node)
+                found[node] = why
+        return found
+
+    def _said(self, troubles: Mapping[str, str]) -> list[str]:
+        """Nodes' troubles for people: those with the same one together."""
+        found: dict[str, list[str]] = {}
+        for node, why in troubles.items():
+            found.setdefault(why, []).append(node)
         return [f"{self.name} on {_named(which)}: {why}" for why, which in found.items()]
 
     def _is_synced(self, node: str) -> bool:

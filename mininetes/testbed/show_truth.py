@@ -6,7 +6,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from mininetes.probes.truth_table import Line, TruthTable
+from mininetes.probes.truth_table import CONNECTED, Line, TruthTable
 from mininetes.testbed import show
 
 MOST_NAMED = 20
@@ -15,6 +15,12 @@ _WIDEST = 100_000
 
 def _what(line: Line) -> str:
     return f"{line.to} of {line.at}" if line.at else line.to
+
+
+def _verdict(line: Line) -> str:
+    if line.wrong:
+        return f"known: {line.known}" if line.known else f"NO: {line.wrong}"
+    return CONNECTED if line.only_connected else "it does"
 
 
 def table(measured: TruthTable) -> Table:
@@ -30,7 +36,7 @@ def table(measured: TruthTable) -> Table:
             _what(line),
             f"{line.address}:{line.port}/{line.protocol}",
             line.expected,
-            "it does" if not line.wrong else f"known: {line.known}" if line.known else f"NO: {line.wrong}",
+            _verdict(line),
         )
         listing.add_row(*(Text(cell) for cell in cells), style=None if line.holds else "bold red")
     return listing

@@ -8,8 +8,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mininetes import parts
 from mininetes.agents.agent import Placement
 from mininetes.agents.cni import installation
 from mininetes.agents.cni.runtime import CniRuntime
@@ -173,7 +175,7 @@ class Testbed:
             with open(node_path(name, "/etc/hosts"), "w") as file:
                 file.write(f"127.0.0.1\tlocalhost\n{text}")
         facts: dict[str, Any] = {"spec": self._first.model_dump(mode="json", by_alias=True), "changes": []}
-        facts["holders"] = net.holders
+        facts |= {"holders": net.holders, "parts": [str(folder) for folder in parts.used()]}
         if self.membership is not None:
             facts["changes"] = self.membership.changes
             facts["holders"] = {**self.membership.holders_before, **net.holders}
@@ -189,18 +191,19 @@ class Testbed:
             await self._weave.ready(self._tasks)
         await self._make_pods_of(node, asyncio.Semaphore(1))
 
-    async def clear_out(self, node: str) -> None:
-        """Without a control plane: end what runs on a node, and its pods."""
+    async def clear_out(self, node: str) -> list[str]:
+        """Without a control plane: end what runs on a node, and its pods, which are returned."""
         assert self._responder is not None
         loop = asyncio.get_running_loop()
-        for plan in self.blueprint.pods:
-            if plan.node == node and plan.name in self._pods:
-                await ResponderPorts(self._responder).stop(self._pods[plan.name].title)
-                await loop.run_in_executor(self._workers, pods.delete, plan, self._runtimes[node])
-                del self._pods[plan.name]
+        plans = [plan for plan in self.blueprint.pods if plan.node == node and plan.name in self._pods]
+        for plan in plans:
+            await ResponderPorts(self._responder).stop(self._pods[plan.name].title)
+            await loop.run_in_executor(self._workers, pods.delete, plan, self._runtimes[node])
+            del self._pods[plan.name]
         await self._tasks.remove(node)
         if self._weave is not None:
             self._weave.left(self._tasks, node)
+        return [plan.name for plan in plans]
 
     def container_networks(self) -> Networks:
         """The container networks of the nodes. Raises MininetesError before the cluster is up."""
@@ -331,16 +334,14 @@ class Testbed:
         blueprint, net = self.blueprint, self._network()
         fabric = self._running_fabric()
         plan = fabric.plan(fabric.members)
-        if blueprint.connects_nodes and not plan.apart:
-            return Basis(connects_nodes=True)
+        masquerades = blueprint.masquerades_to_nodes or plan.masquerades
+        declared = Basis(blueprint.connects_nodes, masquerades, plan.apart, wire=blueprint.wire())
+        if declared.connects_nodes and not declared.apart:
+            return declared
         forwarding = [host for host in blueprint.underlay.hosts.values() if host.role in ("node", "router")]
-        return Basis(
-            connects_nodes=blueprint.connects_nodes,
-            masquerades_to_nodes=blueprint.masquerades_to_nodes or plan.masquerades,
-            apart=plan.apart,
-            hosts={str(each.address.ip): host.name for host in forwarding for each in host.interfaces if each.address},
-            routes={host.name: applier.read(net.netns(host.name), {}).routes for host in forwarding},
-        )
+        hosts = {str(each.address.ip): host.name for host in forwarding for each in host.interfaces if each.address}
+        routes = {host.name: applier.read(net.netns(host.name), {}).routes for host in forwarding}
+        return replace(declared, hosts=hosts, routes=routes)
 
     def status(self) -> dict[str, Any]:
         """What is there, as plain JSON: nodes with their addresses, pods with theirs, the rest of the underlay."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +54,39 @@ def test_a_plugin_that_fails_each_add_ends_up_with_its_error(own: Path) -> None:
     assert not is_left(name)
 
 
+def test_what_does_not_come_up_can_be_kept_for_looking_at(own: Path) -> None:
+    name = fresh_name()
+    try:
+        done = mininetes(*up(own, name, 1), "--keep", timeout_s=60)
+        assert (done.status, done.stdout.count("ready")) == (1, 0)
+        *_, error, hint = done.stderr.splitlines()
+        assert error.startswith("mininetes: ")
+        assert SAID in error
+        assert hint == f"lab {name} is left as it is, for exec and shell; 'mininetes down {name}' ends it"
+        listed = mininetes("exec", "--lab", name, "node1", "--", "ls", "/etc/cni/net.d")
+        assert listed.stdout == "10-failing.conflist\n"
+        assert "is not up yet" in mininetes("status", "--lab", name).stderr
+    finally:
+        ended = mininetes("down", name, timeout_s=30)
+    assert (ended.status, is_left(name)) == (0, False)
+
+
 def test_who_waits_is_told_the_plugins_error(own: Path) -> None:
     name = fresh_name()
-    argv = [*MININETES, *up(own, name, 0)]
-    waiting = subprocess.Popen(
-        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), start_new_session=True
-    )
-    try:
-        said = first_line(waiting, within_s=40)
+    with coming_up(name, *up(own, name, 0)) as said:
         assert said.startswith("still waiting: pod kube-system/coredns-"), said
         assert " on node" in said
         assert said.rstrip().endswith(SAID)
-    finally:
-        waiting.send_signal(signal.SIGTERM)
-        waiting.communicate(timeout=30)
-    assert not is_left(name)
+
+
+def test_what_comes_up_can_be_looked_into_and_is_not_asked_for_more(own: Path) -> None:
+    name = fresh_name()
+    with coming_up(name, *up(own, name, 0)):
+        assert mininetes("exec", "--lab", name, "node1", "--", "hostname").stdout == "node1\n"
+        said = f"mininetes: lab {name} is not up yet; exec and shell reach its nodes already\n"
+        for command in ("status", "agents ls", "node add", "net ls", "probe latency", "graph"):
+            refused = mininetes(*command.split(), "--lab", name, timeout_s=20)
+            assert (refused.status, refused.stdout, refused.stderr) == (1, "", said), command
 
 
 def test_who_waits_is_told_the_proxy_modes_error(tmp_path: Path) -> None:
@@ -76,13 +96,22 @@ def test_who_waits_is_told_the_proxy_modes_error(tmp_path: Path) -> None:
     )
     name = fresh_name()
     options = ["--nodes", "2", "--pods", "0", "--proxy", "raiser"]
-    argv = [*MININETES, "--parts", str(tmp_path), "up", "--lab", name, *options]
+    with coming_up(name, "--parts", str(tmp_path), "up", "--lab", name, *options) as said:
+        assert said == "still waiting: kube-proxy on node1, node2: KeyError: 'oops' (raiser.py:3)"
+
+
+@contextlib.contextmanager
+def coming_up(name: str, *arguments: str) -> Iterator[str]:
+    """The command brings a lab of that name up; gives the first line that it writes to stderr, and ends it then."""
     waiting = subprocess.Popen(
-        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), start_new_session=True
+        [*MININETES, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        start_new_session=True,
     )
     try:
-        said = first_line(waiting, within_s=40)
-        assert said == "still waiting: kube-proxy on node1, node2: KeyError: 'oops' (raiser.py:3)"
+        yield first_line(waiting, within_s=40)
     finally:
         waiting.send_signal(signal.SIGTERM)
         waiting.communicate(timeout=30)
@@ -119,6 +148,11 @@ def test_a_cluster_of_macvlan_pods_comes_up_with_what_the_kernel_allows(plugin: 
         for node, pod in (("node1", "pod/node1-1"), ("node1", "pod/node2-1")):
             assert lab.try_exec(node, "ping", "-c1", "-W1", lab.address(pod)).status != 0
             assert lab.try_exec(pod, "ping", "-c1", "-W1", lab.address(node)).status != 0
+        probed = lab.probe("--timeout", "0.2", "--attempts", "1")
+        assert (probed.status, [str(cell) for cell in probed.matrix.mismatches]) == (0, [])
+        meet = {("node1", "node2"), ("pod/node1-1", "pod/node2-1")}
+        assert probed.reached() == meet | {(other, one) for one, other in meet}
+        assert "do not meet" in probed.cell("node1", "pod/node1-1").reason
 
 
 def system_pods(lab: RunningLab) -> dict[str, bool]:

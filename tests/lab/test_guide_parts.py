@@ -28,16 +28,21 @@ OBJECTS = """---
 """
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """A folder with all of the examples."""
+def write_examples(folder: Path) -> None:
+    """Write all of the examples into a folder."""
     for page in ("parts.md", "cni-script.md"):
         for name, text in EXAMPLE.findall((DOCS / page).read_text()):
-            path = tmp_path / name
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             if text.startswith("#!"):
                 path.chmod(0o755)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with all of the examples."""
+    write_examples(tmp_path)
     return tmp_path
 
 
@@ -49,9 +54,9 @@ def lab() -> Iterator[str]:
     _mininetes("down", name)
 
 
-def _mininetes(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def _mininetes(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "mininetes", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=300)
 
 
 def _said(*arguments: str | Path) -> str:
@@ -78,6 +83,8 @@ def test_underlay_fabric_and_cluster(own: Path, lab: str) -> None:
     )
     answer = _said("exec", "--lab", lab, "pod/node2-1", "--", "ping", "-c", "1", "10.244.3.2")
     assert "ttl=61" in answer, "from node2 by way of the hub to node3: three nodes route"
+    hosts = _mininetes("shell", "--lab", lab, "--mininet", stdin="nodes\n")
+    assert "client1 gw node1 node2 node3 node4" in hosts.stderr, "the lab knows its own parts"
 
 
 def test_a_proxy_mode(own: Path, tmp_path: Path) -> None:
@@ -115,6 +122,14 @@ def test_a_proxy_mode_in_a_lab(own: Path, lab: str) -> None:
     said = _said("apply", "--lab", lab, "-f", changed, "--dry-run")
     assert "rules of node1, first-only" in said
     assert "+ -A FIRST-ONLY -d 10.96.0.80/32 -p tcp -m tcp --dport 81 " in said
+
+
+def test_a_mode_that_takes_the_place_of_one_of_ours_in_a_lab(own: Path, lab: str) -> None:
+    path = own / "proxy_rules" / "first-only.py"
+    path.rename(path.with_name("iptables.py"))
+    _said("--parts", own, "up", "--lab", lab, "--nodes", "2", "--pods", "1")
+    said = _said("apply", "--lab", lab, "-f", DOCS / "web.yaml", "--dry-run")
+    assert "its rules stay as they are" in said, "the lab knows its own parts: this one has no rule without endpoints"
 
 
 def test_an_experiment(own: Path, tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ def join(lab: RunningLab, *arguments: str) -> dict[str, Any]:
 
 
 def leave(lab: RunningLab, name: str) -> None:
+    """It takes its ready-made pod along, and says so."""
     done = group(lab, "node", "rm", name)
-    assert (done.status, done.stdout) == (0, f"{name} is gone\n"), done
+    assert (done.status, done.stdout) == (0, f"{name} is gone, and with it pod {name}-1\n"), done
 
 
 def now(lab: RunningLab) -> RunningLab:
@@ -117,7 +118,8 @@ def test_overlays_of_all_nodes_follow_those_that_join_and_leave(plane: str) -> N
                 done = now(lab).command("exec", f"container/{here}", "--", "ping", "-c1", "-W2", address[there])
                 assert done.status == 0, done
             assert traces(lab, "192.168.1.13", "node1", "node2").keys() == {"node1", "node2"}
-            leave(lab, "late")
+            done = group(lab, "node", "rm", "late")
+            assert (done.status, done.stdout) == (0, "late is gone, and with it container far; pod late-1\n"), done
             assert nodes_of_overlays(lab) == {"wide": ["node1", "node2"], "narrow": ["node1", "node2"]}
             assert traces(lab, "192.168.1.13", "node1", "node2") == {}
 

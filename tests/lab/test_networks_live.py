@@ -549,8 +549,12 @@ def test_a_node_that_leaves_takes_its_containers_and_networks_along() -> None:
         ok(small, "net", "create", "near", "--node", "node3")
         for number in (1, 2, 3):
             ok(small, "container", "run", f"w{number}", "--node", f"node{number}", "--network", "wide")
+        ok(small, "net", "create", "deep", "-d", "overlay", "--node", "node3")
+        # node2 does not have deep, and yet no overlay of the cluster gets its subnet
+        assert "subnet 10.0.3.0/24" in ok(small, "net", "create", "flat", "-d", "overlay", "--node", "node2")
         ok(small, "net", "connect", "near", "w3")
-        ok(small, "node", "rm", "node3")
+        gone = ok(small, "node", "rm", "node3")
+        assert gone == "node3 is gone, and with it container w3; networks near (bridge), deep (overlay)\n"
         rows = json.loads(ok(small, "container", "ls", "-o", "json"))
         assert [row["name"] for row in rows] == ["w1", "w2"]
         near = {row["name"]: row["networks"][0]["address"] for row in rows}

@@ -105,6 +105,31 @@ def test_flows_that_need_these_settings_are_played_here_and_the_others_not(lab: 
     assert (done.status, done.stdout.splitlines()[-1]) == (1, "nothing was asked; 1 not asked")
 
 
+def masquerading(tmp_path: Path) -> str:
+    """A CNI configuration by which pods' packets to other nodes leave as their node's, to which replies come."""
+    shipped = json.loads((Path(__file__).parents[2] / "cni_scripts" / "bash-bridge.conflist").read_text())
+    shipped["plugins"][0]["ipMasq"] = True
+    path = tmp_path / "masquerading.conflist"
+    path.write_text(json.dumps(shipped))
+    return str(path)
+
+
+@pytest.mark.parametrize("by", ["the CNI plugin", "the fabric"])
+def test_a_pod_that_leaves_as_its_node_is_asked_where_replies_come_back_to_that(by: str, tmp_path: Path) -> None:
+    flannel = ("--fabric", "host-gw", "--set", "fabric.parameters.ipMasq=true")
+    how = flannel if by == "the fabric" else ("--cni", masquerading(tmp_path))
+    with running("--nodes", "2", "--pods", "1", *how) as made:
+        pod = json.loads(made.command("get", "pod", "node2-1", "-o", "json").stdout)
+        pod["metadata"].setdefault("labels", {})["role"] = "end"
+        apply(made, pod)
+        spec = {**SERVICE, "externalTrafficPolicy": "Local"}
+        apply(made, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "near"}, "spec": spec})
+        wait_until(lambda: "default/near:a ->" in made.exec("node2", "iptables-save", "-t", "nat"), "rules")
+        said = json.loads(made.command("truth-table", "--service", "near", "-o", "json").stdout)
+        (row,) = [each for each in said["lines"] if (each["source"], each["at"]) == ("pod/node1-1", "node2")]
+        assert (row["measured"], row["wrong"]) == (f"DNAT to {made.address('pod/node2-1')}:8080", "")
+
+
 def test_kube_proxies_count_from_when_endpoints_changed(lab: RunningLab) -> None:
     name = "kubeproxy_network_programming_duration_seconds"
 

@@ -91,6 +91,10 @@ def test_every_service_does_for_everyone_what_it_must(lab: RunningLab) -> None:
     assert {row["to"] for row in said["lines"]} == {
         "cluster IP", "node port", "localhost", "external IP", "load balancer", "health check node port"
     }  # fmt: skip
+    # API servers and coredns do not say who they are: of them no endpoint is claimed
+    mute = [row for row in said["lines"] if row["service"].partition(":")[0].endswith(("kubernetes", "kube-dns"))]
+    assert {row["measured"] for row in mute} == {"connected"}
+    assert all(row["measured"] == row["expected"] for row in said["lines"] if row not in mute)
 
 
 def test_the_rows_say_what_the_policies_mean(lab: RunningLab) -> None:
@@ -131,6 +135,9 @@ def test_modes_differ_where_it_is_declared_and_the_lab_has_its_own_again(lab: Ru
     cases = len(said["lines"]) + len(said["differences"]) + len(said["skipped"])
     assert sum(int(suite.get("tests", "0")) for suite in suites) == cases
     assert len(suites[-1].findall("testcase/skipped")) == len(said["skipped"]) > 0
+    names = [(case.get("classname"), case.get("name")) for case in suites.iter("testcase")]
+    assert len(set(names)) == len(names)
+    assert all(case.get("time") for case in suites.iter("testcase"))
     assert said["subjects"] == list(modes)
     assert "KUBE-SERVICES" in lab.exec("node2", "iptables-save", "-t", "nat")
     assert "kube-proxy" not in lab.exec("node2", "nft", "list", "tables")

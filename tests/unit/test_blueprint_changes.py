@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mininet.topo import Topo
 
+from mininetes import kind_file
 from mininetes.errors import BadInput
 from mininetes.spec import describe
 from mininetes.testbed.blueprint import Blueprint, draw
@@ -28,6 +29,44 @@ def test_the_lowest_free_number_says_name_address_and_subnet() -> None:
     assert third.host.interfaces[0].mac == "02:00:c0:a8:01:0d"
     again = with_node(without_node(third.blueprint, "node2"), None)
     assert members(again.blueprint)[-1] == ("node2", "192.168.1.12", "10.244.2.0/24")
+
+
+def _joined(blueprint: Blueprint, often: int) -> list[str]:
+    names = []
+    for _ in range(often):
+        joining = with_node(blueprint, None)
+        blueprint = joining.blueprint
+        names.append(joining.node.name)
+    return names
+
+
+def kinds(*roles: str) -> Blueprint:
+    content = {"kind": "Cluster", "apiVersion": kind_file.API_VERSION, "nodes": [{"role": role} for role in roles]}
+    return draw(describe(kind_file.read(content, "k.yaml").spec))
+
+
+def test_who_joins_a_cluster_of_kinds_is_called_as_kind_would_call_it() -> None:
+    assert _joined(kinds("control-plane"), 2) == ["kind-worker", "kind-worker2"]
+    assert _joined(kinds("control-plane", "worker"), 2) == ["kind-worker2", "kind-worker3"]
+    ha = kinds("control-plane", "control-plane", "control-plane", "worker", "worker")
+    assert _joined(ha, 1) == ["kind-worker3"]
+    assert _joined(without_node(ha, "kind-worker"), 2) == ["kind-worker", "kind-worker3"]
+
+
+@pytest.mark.parametrize(
+    ("names", "next_one"),
+    [
+        (["cp", "w1", "w2"], "w3"),
+        (["cp", "w2"], "w1"),
+        (["cp", "berlin", "paris"], "node4"),
+        (["cp", "berlin"], "node3"),
+        (["node1"], "node2"),
+        (["node7", "node1"], "node3"),
+        (["cp", "node3"], "node1"),
+    ],
+)
+def test_who_joins_is_called_as_other_workers_where_they_have_a_manner(names: list[str], next_one: str) -> None:
+    assert _joined(drawn(nodes=[{"name": name} for name in names]), 1) == [next_one]
 
 
 def test_it_is_the_same_node_as_one_that_was_there_from_the_start() -> None:

@@ -110,6 +110,9 @@ def test_reports_say_the_same_in_each_form() -> None:
     assert {name: two.get(name) for name in same} == {
         "tests": "6", "failures": "2", "errors": "0", "skipped": "2", "time": "1.000"
     }  # fmt: skip
+    cases = [(case.get("classname"), case.get("name")) for case in two.iter("testcase")]
+    assert len(set(cases)) == 6
+    assert all(case.get("time") for case in two.iter("testcase"))
     failure = suite[1].find("failure")
     assert failure is not None
     assert "10.1.0.2/24" in str(failure.text)

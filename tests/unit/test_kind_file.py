@@ -237,6 +237,32 @@ def test_no_error_names_a_field_that_kinds_files_lack(tmp_path: Path) -> None:
         assert "spec." not in str(done.exception)
 
 
+LABELS = {"labels": {"tier": "a b"}}
+MANY = {"nodes": [{}, *[{"role": "worker"}] * 1100], "networking": {"podSubnet": "10.128.0.0/9"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"nodes": [{}, LABELS]}, "nodes[1].labels.tier: 'a b' is not valid"),
+        ({"nodes": [{"labels": {"a b": "c"}}]}, "nodes[0].labels: 'a b' is not valid"),
+        (MANY, "nodes: 1101 is not valid: fewer: s1 would have 1102 ports"),
+    ],
+)
+def test_nor_does_what_is_seen_only_when_all_is_put_together(content: dict[str, Any], words: str) -> None:
+    found = kind_file.read({**HEAD, **content}, "k.yaml")
+    with pytest.raises(BadInput) as refused:
+        draw(describe(found.spec, found.name))
+    assert str(refused.value).startswith(f"k.yaml: {words}")
+
+
+def test_nodes_by_flag_are_no_longer_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "kind.yaml"
+    path.write_text(yaml.safe_dump({**HEAD, **MANY}))
+    done = CliRunner().invoke(cli, ["graph", str(path), "--nodes", "1100"], standalone_mode=False)
+    assert str(done.exception).startswith("spec.nodes: 1100 is not valid: fewer")
+
+
 def test_many_nodes_get_a_network_with_room_for_them() -> None:
     nodes = [{"role": "control-plane"}, *({"role": "worker"} for _ in range(299))]
     found = kind_file.read({**HEAD, "nodes": nodes, "networking": {"podSubnet": "10.128.0.0/9"}}, "k.yaml")

@@ -74,6 +74,34 @@ def test_an_overlay_is_on_all_nodes_unless_said_otherwise_with_a_network_identif
     assert (everywhere.mtu, everywhere.scope) == (1450, "cluster")
 
 
+def test_overlays_share_nothing_in_the_whole_cluster_whichever_nodes_they_are_on() -> None:
+    catalogue = Catalogue()
+    first, second = (made(catalogue, f"of-{node}", node, driver="overlay") for node in ("node1", "node2"))
+    assert (first.subnet, second.subnet) == (IPv4Network("10.0.1.0/24"), IPv4Network("10.0.2.0/24"))
+    assert (first.vni, second.vni) == (4097, 4098)
+    before = catalogue.copy()
+    with pytest.raises(BadInput, match=r"--subnet.*10\.0\.1\.128/25.*network of-node1 \(10\.0\.1\.0/24\)"):
+        made(catalogue, "third", "node3", driver="overlay", subnet="10.0.1.128/25")
+    with pytest.raises(BadInput, match=r"NAME.*of-node1.*no other overlay of the cluster has: one is on node1"):
+        made(catalogue, "of-node1", "node3", driver="overlay")
+    assert catalogue == before
+    # the bridges of another node are its own affair
+    assert made(catalogue, "near", "node3", subnet="10.0.1.0/24").subnet == first.subnet
+    assert made(catalogue, "of-node1", "node2").scope == "local"
+    with pytest.raises(BadInput, match="one of node1, node2: each has a network of-node1"):
+        catalogue.find("of-node1", None, LINE)
+
+
+def test_what_goes_with_a_node_is_what_no_other_has() -> None:
+    catalogue = Catalogue()
+    made(catalogue, "all", None, driver="overlay")
+    made(catalogue, "here", "node2", driver="overlay")
+    made(catalogue, "bridged", "node2")
+    container(catalogue, "far", "node2", "bridge")
+    container(catalogue, "wide", "node2", "all")
+    assert [each.name for each in catalogue.only_on("node2")] == ["here", "bridged"]
+
+
 def test_an_overlay_of_all_nodes_is_on_those_that_join_and_not_on_those_that_leave() -> None:
     catalogue = Catalogue()
     made(catalogue, "all", None, driver="overlay")

@@ -16,9 +16,10 @@ from mininetes.agents.kubeproxy.configuration import MODES
 from mininetes.agents.kubeproxy.objects import Objects
 from mininetes.cli.main import cli
 from mininetes.cli.options import description
-from mininetes.cli.rules_difference import Rules
+from mininetes.cli.rules_difference import Rules, use_parts_of
 from mininetes.cli.truth_table import _modes
 from mininetes.errors import BadInput, MininetesError
+from mininetes.lab.state import LabState
 from mininetes.spec import describe
 from mininetes.testbed import proxying, truth
 from mininetes.testbed.blueprint import draw
@@ -184,6 +185,22 @@ def test_what_a_file_would_change_is_told_in_a_line_when_the_mode_fails(own: Pat
     rules = Rules("node1", str(own / "proxy_rules" / "broken.py"), {}, [], [], [NODE])
     service = {"metadata": {"namespace": "default", "name": "web"}}
     assert rules.difference(service) == "  no rules: OSError: no (broken.py:2)\n"
+
+
+def test_what_a_file_would_change_is_told_with_the_labs_own_parts(own: Path, tmp_path: Path) -> None:
+    (own / "proxy_rules" / "mine.py").rename(own / "proxy_rules" / "iptables.py")
+    with_parts = engine_config(describe({}))["parts"]
+    parts.use([])
+    lab = LabState("lab1", tmp_path)
+    lab.describe(parts=with_parts)
+    rules = Rules("node1", "iptables", {}, [], [], [NODE])
+    before = rules._lines()
+    use_parts_of(lab)
+    assert "-A MINE -j RETURN" in rules._lines()
+    assert "-A MINE -j RETURN" not in before
+    lab.describe(parts=[str(tmp_path / "gone")])
+    with pytest.raises(BadInput, match=r"lab lab1: '.*gone' is not valid: a folder that is still there"):
+        use_parts_of(lab)
 
 
 def test_the_truth_table_leaves_a_name_that_it_does_not_know_to_the_lab(own: Path) -> None:

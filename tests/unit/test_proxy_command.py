@@ -126,6 +126,10 @@ def test_other_modes_print_one_text(mode: str) -> None:
             ["--node", "node1", "-f", str(CASE), "--set", "iptables.masqueradeBit=99"],
             r"^--set iptables.masqueradeBit: 99 is not valid: at most 31$",
         ),
+        (
+            ["--node", "node1", "-f", str(CASE), "--set", "nodePortAddresses=[192.168.1.11]"],
+            r"^--set nodePortAddresses\[0\]: '192.168.1.11' is not valid: a network with its prefix",
+        ),
         (["--node", "node1", "-f", str(CASE), "--set", "clusterCIDR.x=1"], r"^--set: 'clusterCIDR.x=1'.*no fields"),
         (
             ["--mode", "nftables", "--node", "node1", "-f", str(CASE), "--set", "mode=ipvs"],

@@ -63,7 +63,13 @@ def test_the_last_error_of_a_sync_is_told_once_for_all_nodes_that_have_it(
     why = "KeyError: 'oops' (raiser.py:6)"
     heard, said = waited(tmp_path, monkeypatch, {"node1": Stuck(why), "node2": Stuck(why), "node3": Stuck("else")})
     assert heard == [f"kube-proxy on node1, node2: {why}", "kube-proxy on node3: else"]
-    assert said == f"no rules of services within 0.3 s on node1, node2, node3: {'; '.join(heard)}"
+    assert said == f"no rules of services within 0.3 s: {'; '.join(heard)}"
+
+
+def test_the_end_names_also_those_who_said_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, said = waited(tmp_path, monkeypatch, {"node1": Stuck("why"), "node2": Stuck("")})
+    assert heard == ["kube-proxy on node1: why"]
+    assert said.endswith("s: kube-proxy on node1: why; kube-proxy on node2: see /var/log/kube-proxy.log there")
 
 
 def test_of_one_that_ended_it_is_what_it_ended_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +240,46 @@ def test_what_was_heard_is_judged_by_endpoints_and_by_the_clients_they_saw(
 
 
 @pytest.mark.parametrize(
+    ("what", "measured", "wrong"),
+    [
+        (heard(connected=4), "connected", ""),
+        (heard(("a", "10.244.1.6"), connected=3), "connected", ""),
+        (heard(("z", "10.244.1.6"), connected=3), "connected", ""),
+        (heard(refused=4), "REJECT x4", "4 refused, not connected"),
+    ],
+)
+def test_of_endpoints_that_do_not_say_who_they_are_none_is_claimed(what: Heard, measured: str, wrong: str) -> None:
+    mute = replace(question("pod/b"), told=False)
+    line = judge(mute, what)
+    assert (line.measured, line.wrong, line.only_connected) == (measured, wrong, not wrong)
+    table = TruthTable((line,))
+    assert TruthTable.from_json(json.loads(json.dumps(table.as_json()))) == table
+    with show.console.capture() as said:
+        show_truth.report(table)
+    assert "it does" not in said.get()
+    if not wrong:
+        assert re.search(r"10\.244\.2\.5:8080 +connected$", said.get(), re.MULTILINE)
+        assert table.summary().endswith("all as they must be; 1 connected to endpoints that do not say who they are")
+        assert "<system-out>connected: the endpoints do not say" in table.junit()
+    told = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
+    assert (told.measured, told.only_connected) == (told.expected, False)
+
+
+def test_an_endpoint_that_says_who_it_is_may_be_the_wrong_one_beside_those_that_do_not() -> None:
+    one = question("pod/b")
+    path = replace(one.paths[0], expected=Expected(Outcome.DNAT, ("10.244.2.5:8080",)))
+    line = judge(replace(one, paths=(path,), told=False), heard(("a", "10.244.1.6"), connected=3))
+    assert line.wrong == "answered by 10.244.1.5:8080, which must not get it"
+
+
+def test_what_answers_where_a_mute_service_is_to_be_left_alone_is_not_called_left_alone() -> None:
+    one = question("pod/b")
+    mute = replace(one, paths=(replace(one.paths[0], expected=Expected(Outcome.NOMATCH)),), told=False)
+    assert judge(mute, heard(connected=2)).measured == "connected"
+    assert judge(mute, heard(refused=2)).measured == "NOMATCH"
+
+
+@pytest.mark.parametrize(
     ("outcome", "right", "other"),
     [
         (Outcome.REJECT, "refused", "nothing"),
@@ -309,6 +350,27 @@ def test_a_table_goes_through_json_and_into_junit() -> None:
     assert "2 refused, answered by nobody" in text
     assert [skipped.get("message") for skipped in root[1].findall("testcase[@name='x']/skipped")] == ["why"]
     assert table.summary().endswith("1 not as they must be; 1 not asked")
+
+
+def test_each_case_of_junit_has_a_name_of_its_own_and_a_time() -> None:
+    good = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
+    rows = [f"default/web:http: pod/{name} -> node port of node2" for name in "ab"]
+    why = "replies would not pass node2, which no mode can help"
+    flow = ("MQ-4", "kube-proxy would need other settings: a lab with proxy: {config: {}} plays it")
+    skipped = (
+        *(f"{row}: {why}" for row in rows),
+        "default/web:s/sctp: nothing here speaks SCTP",
+        ": ".join(flow),
+        "MQ-4: x",
+    )
+    root = Xml.fromstring(TruthTable((good, replace(good, subject="ipvs")), skipped).junit(1.0))
+    names = [(case.get("classname"), case.get("name")) for case in root.iter("testcase")]
+    assert len(set(names)) == len(names) == 7
+    assert {case.get("time") for case in root.iter("testcase")} == {"0"}
+    found = {str(case.get("name")): case[0].get("message") for case in root[-1]}
+    assert found == {
+        rows[0]: why, rows[1]: why, "default/web:s/sctp": "nothing here speaks SCTP", flow[0]: flow[1], "MQ-4 (2)": "x"
+    }  # fmt: skip
 
 
 def test_a_table_in_which_nothing_was_asked_does_not_hold() -> None:

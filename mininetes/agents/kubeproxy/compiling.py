@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from mininetes import parts
@@ -37,9 +37,14 @@ RULESET_OF: dict[str, type] = {
 }
 
 
-@functools.lru_cache(maxsize=32)
-def _loaded(path: str) -> Any:
-    return parts.load("proxy", path)
+_loaded: dict[Path, ModuleType] = {}
+
+
+def _module(part: parts.Part) -> ModuleType:
+    """A part's file as a module, loaded once in a process."""
+    if part.path not in _loaded:
+        _loaded[part.path] = part.module()
+    return _loaded[part.path]
 
 
 def compiler(mode: str, field: str = "mode") -> Compiler:
@@ -49,9 +54,9 @@ def compiler(mode: str, field: str = "mode") -> Compiler:
     the part's file.
     """
     part = _part(mode, field)
-    compile_rules = getattr(_loaded(str(part.path)), "compile_rules", None)
+    compile_rules = getattr(_module(part), "compile_rules", None)
     if not callable(compile_rules):
-        raise BadInput("proxy", mode, "a file with compile_rules(view)")
+        raise BadInput(field, mode, "a file with compile_rules(view)")
     like = mode_like(mode, field)
     wanted = RULESET_OF[like]
 
@@ -78,10 +83,12 @@ def mode_like(mode: str, field: str = "mode") -> Mode:
     """
     if mode in MODES:
         return MODES[MODES.index(mode)]
-    path = _part(mode, field).path
-    like = getattr(_loaded(str(path)), LIKE, None)
+    part = _part(mode, field)
+    like = getattr(_module(part), LIKE, None)
     if like not in MODES:
-        raise BadInput(f"{path}: {LIKE}", like, f"one of kube-proxy's modes, whose kind of rules it writes: {_MODES}")
+        raise BadInput(
+            f"{part.path}: {LIKE}", like, f"one of kube-proxy's modes, whose kind of rules it writes: {_MODES}"
+        )
     return MODES[MODES.index(like)]
 
 
@@ -103,7 +110,7 @@ def _part(mode: str, field: str) -> parts.Part:
         own = [name for name in parts.names("proxy") if name not in MODES]
         if mode not in own:
             raise BadInput(field, mode, ", ".join([f"one of {_MODES}", *own, "or the path of a file, NAME.py"]))
-    return parts.find("proxy", mode)
+    return parts.find("proxy", mode, field)
 
 
 def compiled(objects: Objects, node: str, mode: str, config: Mapping[str, Any]) -> Ruleset:

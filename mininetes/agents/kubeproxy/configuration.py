@@ -25,18 +25,27 @@ _LONGEST_INTERFACE = 15
 
 
 def _network(value: object) -> str:
+    """A network with its prefix; without one, or with a mask, kube-proxy does not take it either."""
     if isinstance(value, str) and ":" in value:
         raise ValueError("an IPv4 network: IPv6 is not supported yet")
+    text = str(value)
     try:
-        return str(IPv4Network(str(value)))
+        found = str(IPv4Network(text))
     except ValueError:
         raise ValueError("an IPv4 network such as 10.244.0.0/16") from None
+    if not _has_prefix(text):
+        raise ValueError(f"a network with its prefix, such as {found}")
+    return found
+
+
+def _has_prefix(text: str) -> bool:
+    return text.partition("/")[2].isdecimal()
 
 
 def _loose_network(value: object) -> str:
     """A network that may be said by any address in it, as kube-proxy takes it: 192.168.1.11/24."""
     text = str(value)
-    if isinstance(value, str) and ":" not in text:
+    if isinstance(value, str) and ":" not in text and _has_prefix(text):
         with contextlib.suppress(ValueError):
             return str(IPv4Network(text, strict=False))
     return _network(value)
@@ -277,7 +286,8 @@ def _say(problem: Mapping[str, Any], before: str) -> BadInput:
     if problem["type"] == "extra_forbidden":
         known = _known(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, 1)
-        return BadInput(field, None, f"unknown key; {f'did you mean {close[0]!r}?' if close else ', '.join(known)}")
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return BadInput(field, None, f"unknown key; {hint}")
     said, context = str(problem["msg"]).removeprefix("Value error, "), problem.get("ctx", {})
     right = _RIGHT[problem["type"]] % context if problem["type"] in _RIGHT else said[0].lower() + said[1:]
     if problem["type"] == "literal_error":
