@@ -26,11 +26,12 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tup
 COMMANDS = {" ".join(path): command for path, command in commands(cli)}
 
 
-def examples(epilog: str) -> list[list[str]]:
-    """The words behind ``mininetes`` of each call in an epilog."""
+def examples(epilog: str) -> list[list[list[str]]]:
+    """The words behind ``mininetes`` of each call in each line of an epilog."""
     text = epilog.replace("\b", "").strip()
     assert re.match(r"Examples?:", text), "an epilog begins with Example: or Examples:"
-    return [words for line in re.sub(r"^Examples?:", "", text).splitlines() for words in calls(line, "mininetes")]
+    lines = re.sub(r"^Examples?:", "", text).splitlines()
+    return [[*calls(line, "mininetes")] for line in lines if line.strip()]
 
 
 def test_there_are_commands() -> None:
@@ -41,11 +42,12 @@ def test_there_are_commands() -> None:
 def test_each_command_has_an_example_that_it_takes(name: str) -> None:
     epilog = COMMANDS[name].epilog
     assert epilog, "no example"
-    calls = examples(epilog)
-    assert calls, epilog
-    for words in calls:
-        path = parse(words)
-        assert " ".join(path).startswith(name), f"{words} is an example of {' '.join(path)}"
+    lines = examples(epilog)
+    assert lines, epilog
+    for line in lines:
+        paths = [" ".join(parse(words)) for words in line]
+        assert paths, epilog
+        assert paths[0].startswith(name), f"{line[0]} is an example of {paths[0]}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
