@@ -237,13 +237,13 @@ class ControlPlane:
         await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
         await self._watch.ready(self.places, within_s=READY_WITHIN_S)
 
-    async def require_answers(self) -> None:
-        """Raises MininetesError when no API server answers."""
+    async def require_answers(self, plan: str) -> None:
+        """Raises MininetesError when no API server answers; ``plan``: what a node would do, "join" or "leave"."""
         assert self._watch is not None
         try:
             await self._watch.client.get("namespaces", SYSTEM)
         except Unreachable as silent:
-            raise MininetesError(f"no node can join while no API server answers: {silent}") from None
+            raise MininetesError(f"no node can {plan} while no API server answers: {silent}") from None
 
     async def remove_node(self, blueprint: Blueprint, name: str, *, whatever_the_api_says: bool = False) -> list[str]:
         """Have a node's pods end, stop its agents, delete its object. Repeatable. Raises MininetesError.

@@ -93,7 +93,7 @@ class Membership:
             before = self._cluster.blueprint
             joining = with_node(before, name)
             if self._cluster.control_plane is not None:
-                await self._cluster.control_plane.require_answers()
+                await self._cluster.control_plane.require_answers("join")
             node = joining.node.name
             holder = await self._init.hold_node(node)
             try:
@@ -135,6 +135,8 @@ class Membership:
         """Have a node leave; says when nothing of it is left what went with it. Raises BadInput, MininetesError."""
         async with self._turn:
             after = without_node(self._cluster.blueprint, name)
+            if self._cluster.control_plane is not None:
+                await self._cluster.control_plane.require_answers("leave")  # nothing is taken away by halves
             return await self._take_out(name, self._net.holders.get(name, 0), after)
 
     async def _take_out(self, name: str, holder: int, after: Blueprint, *, undoing: bool = False) -> Gone:

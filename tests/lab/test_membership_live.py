@@ -199,11 +199,14 @@ def test_nodes_join_racks_in_turn_and_leave_them(underlay: str, fabric: str, pla
         check(lab, 4)
 
 
-def test_no_node_joins_while_the_api_is_silent_and_one_that_was_joining_is_undone() -> None:
+def test_no_node_joins_or_leaves_while_the_api_is_silent_and_one_that_was_joining_is_undone() -> None:
     with running("--fabric", "weave", "--nodes", "2", "--pods", "1") as lab:
+        assert group(lab, "container", "run", "web", "--node", "node2").status == 0
         assert group(lab, "agents", "stop", "node1", "kube-apiserver").status == 0
-        done = group(lab, "node", "add")
-        assert (done.status, "while no API server answers" in done.stderr) == (1, True), done
+        for plan, arguments in (("join", ["add"]), ("leave", ["rm", "node2"])):
+            done = group(lab, "node", *arguments)
+            assert (done.status, f"no node can {plan} while no API server answers" in done.stderr) == (1, True), done
+        assert json.loads(group(lab, "container", "ls", "-o", "json").stdout)[0]["name"] == "web"
         assert group(lab, "agents", "start", "node1", "kube-apiserver").status == 0
         group(lab, "agents", "stop", "node1", "kube-scheduler")
         wait_until(lambda: lab.command("get", "nodes").status == 0, "the API answers")
