@@ -15,6 +15,7 @@ import pytest
 from mininetes.agents.cni.runtime import Attachment, CniFailed
 from mininetes.agents.kubelet import pod_network
 from mininetes.agents.kubelet.pod_network import PodNetwork
+from mininetes.deadline import within
 
 CONFLIST = {"cniVersion": "1.1.0", "name": "pods", "plugins": [{"type": "one"}]}
 
@@ -72,7 +73,7 @@ class Network:
     async def _run(self, until: Callable[[], bool], within_s: float) -> None:
         task = asyncio.create_task(self.seen.run())
         try:
-            async with asyncio.timeout(within_s):
+            async with within(within_s):
                 while not until():
                     await asyncio.sleep(0.005)
         finally:
@@ -123,7 +124,7 @@ def test_garbage_is_collected_at_the_start_where_something_was_kept_and_from_tim
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pod_network, "FIRST_STATUS_S", 1000.0)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(asyncio.TimeoutError):
         network.run(lambda: bool(network.runtime.collected), within_s=0.2)
     (network.folder / "var/lib/cni/networks").mkdir(parents=True)
     network.run(lambda: bool(network.runtime.collected))

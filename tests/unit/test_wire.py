@@ -23,7 +23,7 @@ def conflist(folder: Path, kind: str = "bash-macvlan", ranges: Any = ONE_RANGE, 
     ipam = {"type": "bash-host-local", "ranges": [[ranges]]} if ranges else {"type": "dhcp"}
     plugin = {"type": kind, "master": "eth0", "ipam": ipam, **more}
     path = folder / "wire.conflist"
-    path.write_text(json.dumps({"cniVersion": "1.0.0", "name": "wire", "plugins": [plugin]}))
+    path.write_text(json.dumps({"cniVersion": "0.4.0", "name": "wire", "plugins": [plugin]}))
     return str(path)
 
 
