@@ -141,4 +141,4 @@ main() {
     ((${#failed[@]} == 0)) || { printf 'failed: %s\n' "${failed[*]}" >&2 && exit 1; }
 }
 
-main "$@"
+main "$@"; exit # what is read is all that is run, also when the file is changed meanwhile

@@ -86,7 +86,7 @@ _READERS = {
 @click.command(
     "rules",
     epilog="Example: mininetes rules --mode iptables --node node1 -f objects.json | mininetes exec node1 -- "
-    "iptables-restore",
+    "iptables-restore --test",
 )
 @click.option("--mode", metavar="MODE",
               help="iptables (the default), nftables, ipvs, userspace, or one of your own.")  # fmt: skip

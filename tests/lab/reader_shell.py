@@ -60,7 +60,7 @@ def wrong_of(terminal: Shell, lines: Iterable[str]) -> list[str]:
     wrong = []
     for line in lines:
         assert not _WRITES_HERE.search(line), line
-        printed, status = terminal.type(f"(set -o pipefail; {line}\n) </dev/null", WITHIN_S)
+        printed, status = terminal.type(f"(set -eo pipefail; {line}\n) </dev/null", WITHIN_S)
         if status != 0:
             wrong.append(f"$ {line}\nended with status {status}, and printed:\n{printed[-1500:]}")
     return wrong

@@ -6,7 +6,6 @@ Where the page leaves something open (NODE, FILE), it gets what the lab has; wha
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 from functools import cache
 from pathlib import Path
@@ -142,14 +141,14 @@ def typed(command: str) -> str:
 
 
 def lines_of(group: str) -> list[str]:
-    """What is typed for a group of pages; without kubectl, what does without it."""
+    """What is typed for a group of pages."""
     found: dict[str, list[str]] = {}
     seen = {"mininetes up"}  # by test_guide.py
     for name, pages in GROUPS.items():
         named = [each for page in pages for each in commands(page) if each not in NAMES and each not in ELSEWHERE]
         found[name] = [each for each in dict.fromkeys(map(typed, named)) if each not in seen]
         seen |= {*found[name]}
-    return [each for each in found[group] if shutil.which("kubectl") or "kubectl" not in each]
+    return found[group]
 
 
 def is_up(line: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from weave_network import NETWORK, Network, address_of
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.weave import status
 from mininetes.agents.weave.connections import Connection, Connections, in_words
-from mininetes.agents.weave.data_plane import There, Wanted, changes, mac_of
+from mininetes.agents.weave.data_plane import DataPlane, There, Wanted, changes, mac_of
 from mininetes.agents.weave.knowledge import Malformed
 from mininetes.agents.weave.status import Link
 from mininetes.agents.weave.wire import LONGEST, Hello, frame, read_frame
 from mininetes.errors import MininetesError
+from mininetes.kernel.processes import HERE, Completed
 
 WANTED = Wanted("06:00:c0:a8:01:0b", "192.168.1.11", "10.32.0.1/12", frozenset({"192.168.1.12", "192.168.1.13"}))
 BRIDGE: dict[str, Any] = {
@@ -53,6 +55,14 @@ def test_an_empty_node_gets_bridge_tunnels_and_an_entry_for_each_peer() -> None:
         f"bridge fdb append {FLOOD} 192.168.1.12",
         f"bridge fdb append {FLOOD} 192.168.1.13",
     ]
+
+
+def test_what_ubuntus_ip_writes_besides_json_is_passed_over() -> None:
+    def said(argv: list[str], **_: Any) -> Completed:
+        text = json.dumps([BRIDGE, DEVICE], separators=(",", ":")) if argv[0] == "ip" else "[]"
+        return Completed(argv, HERE, 0, text.replace('"id":6784', '"id":6784fan-map '), "")
+
+    assert DataPlane("/run/netns/node1", said).read() == There(BRIDGE, DEVICE)
 
 
 def test_a_node_that_is_as_it_should_be_is_left_alone() -> None:
