@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mininetes import __version__, parts
-from mininetes.errors import MininetesError
+from mininetes.errors import BadInput, MininetesError
 from mininetes.kernel.features import complete_path
 
 _COMMANDS = {
@@ -114,6 +114,19 @@ def main() -> None:
     except OSError as failed:
         if debug:
             raise
-        click.echo(f"mininetes: {failed}", err=True)
-        status = 1
+        given = _argument_of(failed)
+        click.echo(f"mininetes: {failed if given is None else given}", err=True)
+        status = 1 if given is None else given.exit_status
     sys.exit(status)
+
+
+def _argument_of(failed: OSError) -> BadInput | None:
+    """What is wrong with a file or folder that an argument names, when it is that; not with a file of our own."""
+    path = failed.filename
+    if not isinstance(path, str):
+        return None
+    for word in (each for argument in sys.argv[1:] for each in (argument, argument.partition("=")[2])):
+        if word and Path(path).absolute().is_relative_to(Path(word).absolute()):
+            where = "" if path == word else f"{path}: "
+            return BadInput("path", word, f"one that can be used here: {where}{failed.strerror}")
+    return None

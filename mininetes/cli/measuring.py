@@ -32,7 +32,7 @@ def reachability(lab: str | None, protocol: str, attempts: int, timeout_s: float
     SweepOptions(attempts=attempts, timeout_s=timeout_s)  # checks both before the lab is asked
     control = state.find(lab).control
     answer = ask(control, op="reachability", protocol=protocol, attempts=attempts, timeout_s=timeout_s)
-    matrix = ReachabilityMatrix.from_rows(answer["cells"])
+    matrix = ReachabilityMatrix.unpacked(answer)
     if output == "json":
         click.echo(json.dumps(matrix.rows(), indent=1))
     else:

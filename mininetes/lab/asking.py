@@ -24,6 +24,8 @@ def ask(path: Path, answer_within_s: float = 300.0, **request: Any) -> dict[str,
             raise MininetesError(f"the lab's engine does not answer: {failed}") from None
     if not answer:
         raise MininetesError("the lab's engine ended before it answered")
+    if not answer.endswith(b"\n"):
+        raise MininetesError(f"the answer is cut off, or longer than {_LINE_BYTES >> 20} MiB")
     said: dict[str, Any] = json.loads(answer)
     if "error" in said:
         raise Reported(said["error"], said.get("status", 1))

@@ -43,7 +43,7 @@ async def _drift(testbed: Testbed, _: Request) -> Answer:
 async def _reachability(testbed: Testbed, request: Request) -> Answer:
     options = SweepOptions(attempts=request["attempts"], timeout_s=request["timeout_s"])
     matrix = await measuring.reachability(testbed, protocol=request["protocol"], options=options)
-    return {"cells": matrix.rows()}
+    return matrix.packed()
 
 
 async def _latency(testbed: Testbed, request: Request) -> Answer:
@@ -93,7 +93,7 @@ async def _agent(testbed: Testbed, request: Request) -> Answer:
 
 def _membership(testbed: Testbed) -> Membership:
     if testbed.membership is None:
-        raise MininetesError("the cluster is still coming up")
+        raise MininetesError(f"lab {testbed.spec.name} is not up yet")
     return testbed.membership
 
 

@@ -190,7 +190,7 @@ class Probe:
         from mininetes.probes.matrix import ReachabilityMatrix  # noqa: PLC0415
 
         said = self._ask(op="reachability", protocol=protocol, attempts=attempts, timeout_s=timeout_s)
-        return self._kept(Reachability(ReachabilityMatrix.from_rows(said["cells"])))
+        return self._kept(Reachability(ReachabilityMatrix.unpacked(said)))
 
     def latency(self, *, count: int = 50, interval_s: float = 0.005, payload_bytes: int = 56) -> Latency:
         """Measure between pods on one node and on two, ``count`` probes along each flow. Raises BadInput."""

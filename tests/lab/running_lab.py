@@ -145,7 +145,9 @@ class RunningLab:
         done = mininetes("probe", "reachability", "--lab", self.name, "-o", "json", *options)
         assert done.status in (0, 1), done
         assert not done.stderr, done.stderr
-        return Probed(done.status, ReachabilityMatrix.from_rows(json.loads(done.stdout)))
+        rows = json.loads(done.stdout)
+        cells = tuple(Cell(**{key: row[key] for key in row if key != "verdict"}) for row in rows)
+        return Probed(done.status, ReachabilityMatrix(cells))
 
     def status(self) -> tuple[int, dict[str, Any]]:
         """The exit status of `status`, and what it says."""
@@ -155,12 +157,13 @@ class RunningLab:
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[RunningLab]:
+def running(*arguments: str, parts: Path | None = None) -> Iterator[RunningLab]:
     """A lab made by `up` with these arguments, for the block; nothing of it is left afterwards."""
+    own = ("--parts", str(parts)) if parts is not None else ()
     name = fresh_name()
     with contextlib.ExitStack() as undo:
         undo.callback(_end, name)
-        done = mininetes("up", "--lab", name, "-o", "json", *arguments)
+        done = mininetes(*own, "up", "--lab", name, "-o", "json", *arguments)
         assert done.status == 0, done
         yield RunningLab(name, json.loads(done.stdout))
 

@@ -67,7 +67,7 @@ def test_the_node_and_its_lease() -> None:
 
 
 async def _agents(lab: KubeletLab) -> None:
-    alive = True
+    alive = False
     log = Path(node_path(NODE, "/var/log/kube-scheduler.log"))
     log.write_text('I1126 11:05:00.123456       1 server.py:1] "Starting"\nI1126 11:05:01.000000       1 x] "two"\n')
     labels = {"component": "kube-scheduler"}
@@ -76,7 +76,12 @@ async def _agents(lab: KubeletLab) -> None:
     )
     await started(lab)
     name = f"kube-scheduler-{NODE}"
+    pod = await lab.when(name, lambda pod: condition(pod, "Ready") == "False", "waits for its start", "kube-system")
+    assert container(pod, "kube-scheduler")["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert pod["status"]["phase"] == "Pending"
+    alive = True
     pod = await lab.ready(name, "kube-system")
+    assert container(pod, "kube-scheduler")["restartCount"] == 0
     assert pod["metadata"]["annotations"]["kubernetes.io/config.source"] == "file"
     assert pod["status"]["podIP"] == lab.place.address
     said = await lab.logs(name, "kube-scheduler", "&tailLines=1", "kube-system")
@@ -86,7 +91,8 @@ async def _agents(lab: KubeletLab) -> None:
     pod = await lab.when(name, lambda pod: pod["metadata"]["uid"] != uid, "comes back", "kube-system")
     await lab.ready(name, "kube-system")
     alive = False
-    await lab.when(name, lambda pod: condition(pod, "Ready") == "False", "is not ready", "kube-system")
+    pod = await lab.when(name, lambda pod: condition(pod, "Ready") == "False", "is not ready", "kube-system")
+    assert container(pod, "kube-scheduler")["state"]["terminated"]["reason"] == "Error"
     alive = True
     pod = await lab.ready(name, "kube-system")
     assert container(pod, "kube-scheduler")["restartCount"] == 1

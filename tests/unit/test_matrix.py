@@ -74,10 +74,11 @@ def test_rows_go_through_json_and_come_back() -> None:
     outcomes = [met(f, seen) for f, seen in zip(all_pairs(pods(2, 2)), [*Seen] * 3, strict=True)]
     matrix = ReachabilityMatrix.compare(outcomes, lambda flow: YES if flow.source.node == flow.target.node else NO)
     rows = json.loads(json.dumps(matrix.rows()))
-    assert ReachabilityMatrix.from_rows(rows) == matrix
     assert {row["verdict"] for row in rows} == {one.value for one in Verdict}
-    with pytest.raises(TypeError):
-        ReachabilityMatrix.from_rows([{"source": "a"}])
+    assert tuple(Cell(**{key: row[key] for key in row if key != "verdict"}) for row in rows) == matrix.cells
+    text = json.dumps(matrix.packed())
+    assert ReachabilityMatrix.unpacked(json.loads(text)) == matrix
+    assert len(text) < len(json.dumps(rows)) / 2
 
 
 def test_a_small_matrix_is_shown_one_by_one() -> None:

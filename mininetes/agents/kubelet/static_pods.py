@@ -138,8 +138,11 @@ class StaticPods:
 
     def _status(self, name: str, pod: StaticPod, known: Mapping[str, Any]) -> dict[str, Any]:
         alive, since = self._alive[name], rfc3339(self._since[name])
+        never = name not in self._starts
         if alive:
             state: dict[str, Any] = {"running": {"startedAt": since}}
+        elif never:
+            state = {"waiting": {"reason": "ContainerCreating"}}
         else:
             state = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": since}}
         identity = hashlib.sha256(f"{name}/{self._starts.get(name, 0)}".encode()).hexdigest()
@@ -152,11 +155,11 @@ class StaticPods:
             "restartCount": max(0, self._starts.get(name, 0)),
             "image": _image(pod),
             "imageID": f"{RUNTIME}://{_image(pod)}",
-            "containerID": f"{RUNTIME}://{identity}",
+            "containerID": "" if never else f"{RUNTIME}://{identity}",
         }
         address = self._place.address
         return {
-            "phase": "Running",
+            "phase": "Pending" if never else "Running",
             "conditions": [
                 _condition("Initialized", True, since),
                 _condition("Ready", alive, since),
