@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,9 @@ _FOLDERS: dict[Kind, tuple[str, str]] = {
     "proxy": ("proxy_rules", ".py"),
     "experiment": ("experiments", ".py"),
 }
+
+_CONFIGURATIONS = (".conflist", ".conf", ".json")
+"""What the names of CNI configurations end in."""
 
 _extra: list[Path] = []
 
@@ -46,6 +50,17 @@ def use(folders: list[Path]) -> None:
         if not folder.is_dir():
             raise BadInput("--parts", str(folder), "a folder")
     _extra[:] = [folder.resolve() for folder in folders]
+
+
+def use_of_lab(lab: str, folders: Iterable[str], files: Iterable[str]) -> None:
+    """Look also into the folders that a lab was made with, after those in use, as far as they are still there.
+
+    Raises BadInput when one of the lab's ``files`` is gone: another part of its name would not be the lab's.
+    """
+    for file in files:
+        if not Path(file).is_file():
+            raise BadInput(f"lab {lab}", file, "a file that is still there: it is a part of the lab")
+    use([*used(), *(Path(folder) for folder in folders if Path(folder).is_dir())])
 
 
 def used() -> list[Path]:
@@ -96,18 +111,29 @@ class Part:
         return module
 
     def told(self, failed: Exception) -> str:
-        """An exception in a line, with the line of the part's file where it came from, if it did."""
-        text = str(failed) if isinstance(failed, MininetesError) else f"{type(failed).__name__}: {failed}".rstrip(": ")
-        files, line, place = {str(self.path), str(self.path.resolve())}, 0, failed.__traceback__
-        while place is not None:
-            if place.tb_frame.f_code.co_filename in files:
-                line = place.tb_lineno
-            place = place.tb_next
-        return f"{text} ({self.path.name}:{line})" if line else text
+        """See the function of this name."""
+        return told(self.path, failed)
+
+
+def told(path: Path, failed: Exception) -> str:
+    """An exception in a line, with the line of a part's file where it came from, if it did."""
+    text = str(failed) if isinstance(failed, MininetesError) else f"{type(failed).__name__}: {failed}".rstrip(": ")
+    files, line, place = {str(path), str(path.resolve())}, 0, failed.__traceback__
+    while place is not None:
+        if place.tb_frame.f_code.co_filename in files:
+            line = place.tb_lineno
+        place = place.tb_next
+    return f"{text} ({path.name}:{line})" if line else text
 
 
 def absolute(name_or_path: str, base: Path | None = None) -> str:
-    """A part's path made absolute (from ``base``, else the working directory); a name as it is."""
+    """A part's path made absolute (from ``base``, else the working directory); a name, as `find` has it, as it is."""
+    path = (base or Path.cwd()) / name_or_path
+    return str(path.absolute()) if "/" in name_or_path or (path.suffix and path.is_file()) else name_or_path
+
+
+def absolute_program(name_or_path: str, base: Path | None = None) -> str:
+    """The same for a program, whose file needs no ending."""
     path = (base or Path.cwd()) / name_or_path
     return str(path.absolute()) if "/" in name_or_path or path.is_file() else name_or_path
 
@@ -120,19 +146,23 @@ def absolute_mode(mode: str, base: Path | None = None) -> str:
 def find(kind: Kind, name_or_path: str, field: str = "") -> Part:
     """Find a part by its name, or by a path to its file. Raises BadInput that lists the names there are.
 
-    What has neither a slash nor an ending is a name, whatever file lies in the working directory. ``field`` is what
-    errors name in place of the kind: the field of a file that has the name.
+    What has neither a slash nor an ending is a name, whatever file lies in the working directory. Beside CNI
+    configurations lie plugins, which are no parts. ``field`` is what errors name in place of the kind: the field of a
+    file that has the name.
     """
     ending, path, field = _FOLDERS[kind][1], Path(name_or_path), field or kind
     if "/" in name_or_path or (path.suffix and path.is_file()):
         if not path.is_file():
             raise BadInput(field, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
         return _part(kind, path.resolve(), field)
+    whole = [] if kind == "cni" and path.suffix not in _CONFIGURATIONS else [name_or_path]
     for folder in folders(kind):
-        for candidate in (folder / name_or_path, folder / (name_or_path + ending)):
-            if candidate.is_file():
-                return _part(kind, candidate, field)
-    raise BadInput(field, name_or_path, "a file that exists, or one of: " + ", ".join(names(kind)))
+        for name in (*whole, name_or_path + ending):
+            if (folder / name).is_file():
+                return _part(kind, folder / name, field)
+    plugin = not whole and any((folder / name_or_path).is_file() for folder in folders(kind))
+    right = f"a configuration (a plugin is there, and no {name_or_path}{ending})" if plugin else "a file that exists"
+    raise BadInput(field, name_or_path, f"{right}, or one of: " + ", ".join(names(kind)))
 
 
 def load(kind: Kind, name_or_path: str, field: str = "") -> ModuleType:
@@ -141,4 +171,6 @@ def load(kind: Kind, name_or_path: str, field: str = "") -> ModuleType:
 
 
 def _part(kind: Kind, path: Path, field: str) -> Part:
+    if kind == "cni" and path.suffix not in _CONFIGURATIONS:
+        raise BadInput(field, str(path), f"a configuration, whose name ends in {', '.join(_CONFIGURATIONS)}")
     return Part(kind, path.stem, path, hashlib.sha256(path.read_bytes()).hexdigest(), field)

@@ -168,7 +168,7 @@ class ClusterSpec(Described):
         if not there:
             raise BadInput(self.nodes_field, None, "a node with role control-plane, or controlPlane: {store: none}")
         if wanted.replicas is not None and wanted.replicas > len(there):
-            right = f"at most the number of control-plane nodes, {len(there)}"
+            right = f"at most the number of control-plane nodes (nodes.controlPlane), {len(there)}"
             raise BadInput("spec.controlPlane.replicas", wanted.replicas, right)
         if wanted.store == "etcd" and len(self.masters) not in (1, 3):
             right = "1 or 3 with the store etcd, which needs a majority"

@@ -42,6 +42,12 @@ class Backoff:
         self._next_s = FIRST_PAUSE_S
 
 
+class Known(dict[str, dict[str, Any]]):
+    """Objects by their keys. ``version``: up to which one changes were seen, also those of objects that are gone."""
+
+    version = 0
+
+
 class Informer:
     """Keeps ``items`` the same as the server's objects, and tells handlers of each change.
 
@@ -55,7 +61,7 @@ class Informer:
         self.client = client
         self.resource = resource
         self.namespace = namespace
-        self.items: dict[str, dict[str, Any]] = {}
+        self.items = Known()
         self.resource_version = ""
         self.failure = ""
         """Why the server could not be reached last; "" while all is well."""
@@ -120,6 +126,7 @@ class Informer:
                 break
         self._replace(found)
         self.resource_version = page["metadata"]["resourceVersion"]
+        self.items.version = int(self.resource_version)
         self._synced.set()
 
     def _replace(self, found: dict[str, dict[str, Any]]) -> None:
@@ -141,6 +148,7 @@ class Informer:
             timeout_s=timeout_s,
         )
         async for kind, obj in events:
+            self.items.version = int(obj["metadata"]["resourceVersion"])
             if kind != "BOOKMARK":
                 self._tell(kind, key_of(obj), obj)
             self.resource_version = obj["metadata"]["resourceVersion"]

@@ -61,7 +61,7 @@ def up_command(
             click.echo(f"note: {note}", err=True)
     wanted_port = api_port if spec.masters else None
     entry = "mininetes.testbed.engine:serve"
-    config = preflight.engine_config(spec, keep=keep)
+    config = preflight.engine_config(spec, files=dict(blueprint.files), keep=keep)
     with Supervised(spec.name, entry, config, api_port=wanted_port) as supervised:
         if mininet:
             return _in_front(supervised, spec)
@@ -131,6 +131,8 @@ def down_command(name: str | None, lab: str | None, every: bool, output: str) ->
     given = name or (lab if said else None)
     if given is not None and every:
         raise BadInput("--all", given, "either a name or --all")
+    if name and said and name != lab:
+        raise BadInput("--lab", lab, f"the same as NAME, {name}: both are given")
     labs = state.labs() if every else [state.find(name or lab)]
     for each in labs:
         end_lab(each)
@@ -145,7 +147,7 @@ def end_lab(lab: state.LabState) -> None:
     """Ask a lab's supervisor to end it, and wait until it has. Raises MininetesError when it does not."""
     supervisor = int(lab.facts().get("supervisor", 0))
     if not supervisor:
-        raise MininetesError(f"lab {lab.name} is still starting: try again")
+        raise MininetesError(f"lab {lab.name} is not up yet: try again")
     try:
         process = os.pidfd_open(supervisor)
     except ProcessLookupError:

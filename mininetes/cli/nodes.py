@@ -39,14 +39,15 @@ def add_node(lab: str | None, name: str | None, output: str) -> int:
 @node_command.command("rm", epilog="Example: mininetes node rm node3")
 @lab_option
 @click.argument("name")
-def remove_node(lab: str | None, name: str) -> int:
+@output_option
+def remove_node(lab: str | None, name: str, output: str) -> int:
     """Have a worker leave: its pods end, its object and all that it was are gone.
 
     So are its containers, networks that are on no other node, and pods that no controller makes again elsewhere:
     which ones, it says.
     """
     gone = ask(state.find(lab).control, op="node-rm", name=name)
-    click.echo(farewell(name, gone))
+    click.echo(json.dumps({"node": name, **gone}, indent=2) if output == "json" else farewell(name, gone))
     return 0
 
 

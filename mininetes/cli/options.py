@@ -90,7 +90,7 @@ def from_folder(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
             spec[key] = _part_from_folder(key, part, folder)
         program = part.get("exec") if isinstance(part, dict) else None
         if isinstance(program, list) and program and isinstance(program[0], str):
-            spec[key] = {**spec[key], "exec": [parts.absolute(program[0], folder), *program[1:]]}
+            spec[key] = {**spec[key], "exec": [parts.absolute_program(program[0], folder), *program[1:]]}
     return spec
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from mininetes import parts
 from mininetes.cli.rules import texts_of
-from mininetes.errors import BadInput, MininetesError
+from mininetes.errors import MininetesError
 from mininetes.lab.state import LabState
 
 if TYPE_CHECKING:
@@ -65,13 +65,11 @@ class Rules:
 def use_parts_of(lab: LabState) -> None:
     """Have modes be the lab's, which may have brought parts of its own; what ``--parts`` says here goes before them.
 
-    Raises BadInput when they are no longer there.
+    Raises BadInput when the lab's own mode is no longer there.
     """
-    folders = [Path(folder) for folder in lab.facts().get("parts", [])]
-    for folder in folders:
-        if not folder.is_dir():
-            raise BadInput(f"lab {lab.name}", str(folder), "a folder that is still there: its parts are the lab's")
-    parts.use([*parts.used(), *folders])
+    facts = lab.facts()
+    mode = facts.get("files", {}).get("proxy")
+    parts.use_of_lab(lab.name, facts.get("parts", []), [mode] if mode else [])
 
 
 def _is_heading(line: str) -> bool:

@@ -48,8 +48,7 @@ class _Seen:
 
 def _died(supervised: Supervised, status: int) -> str:
     """What to say of an engine that ended without a word of its own."""
-    words = supervised.last_words()
-    said = "" if " INFO " in words else words
+    said = supervised.last_words()
     if status > 128:
         return f"the lab's engine was ended by {signal.Signals(status - 128).name}{said}"
     return f"the lab ended before its run did, with status {status}{said}"

@@ -61,6 +61,7 @@ class Supervised:
         self.api_port = api_port
         self._api: socket.socket | None = None
         self._kubeconfig = -1
+        self._was_ended = False
 
     def __enter__(self) -> Supervised:
         self._api = _loopback(self.api_port) if self.api_port is not None else None
@@ -82,8 +83,8 @@ class Supervised:
         if self._api is not None:
             self._kubeconfig = os.open(folder.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._report, self.report_to = os.pipe()
-        facts = {"cluster": self.config.get("summary", {}), "parts": self.config.get("parts", [])}
-        folder.describe(started=time.time(), **facts)
+        facts = {key: self.config[key] for key in ("parts", "files") if key in self.config}
+        folder.describe(started=time.time(), cluster=self.config.get("summary", {}), **facts)
         return self
 
     def __exit__(
@@ -135,15 +136,22 @@ class Supervised:
                 event = json.loads(line)
                 if "error" in event:
                     raise Reported(event["error"], event.get("status", 1))
+                if "ended" in event:
+                    self._was_ended = True
+                    continue
                 yield event
 
     def last_words(self) -> str:
-        """The end of the log, for an engine that died without a report."""
+        """Why an engine is gone that reported no failure: it was asked to end, or what the end of the log says."""
+        if self._was_ended:
+            return ": it was ended, as by `mininetes down`"
         try:
             lines = self.held.state.log.read_text(errors="replace").strip().splitlines()
         except OSError:
             return ""
-        return ": " + lines[-1] if lines else ""
+        if not lines or " INFO " in lines[-1]:  # what it did last, in the log's own manner, is no reason
+            return ""
+        return ": " + lines[-1]
 
 
 def on_signal(*numbers: signal.Signals) -> None:
@@ -196,5 +204,5 @@ def check_up(lab: state.LabState) -> int:
     """The lab's PID 1, in our PID namespace. Raises MininetesError while the lab is only starting."""
     pid = lab.facts().get("pid")
     if not pid:
-        raise MininetesError(f"lab {lab.name} is still starting")
+        raise MininetesError(f"lab {lab.name} is not up yet")
     return int(pid)

@@ -65,7 +65,7 @@ class Question:
     """One row to measure: who asks what, and each path that the network may choose.
 
     ``who`` says what the source is to the service. ``endpoints``: what answers as which pod, by the pod's title;
-    not ``told``: some endpoints do not say who they are, so that only the outcome can be looked at.
+    ``mute``: the service's endpoints that do not say who they are.
     """
 
     mode: Mode
@@ -79,7 +79,11 @@ class Question:
     protocol: str
     paths: tuple[Path, ...]
     endpoints: Mapping[str, str]
-    told: bool
+    mute: frozenset[str] = frozenset()
+
+    def tells(self, path: Path) -> bool:
+        """Whether all endpoints of a path say who they are; of one that leads to none, all of the service."""
+        return self.mute.isdisjoint(path.expected.endpoints) if path.expected.endpoints else not self.mute
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,16 @@ def questions(scene: Scene, wanted: Callable[[str], bool] = lambda _: True) -> Q
         port = traffic.port
         if not wanted(f"{port.namespace}/{port.service}"):
             continue
-        told = all(_endpoint_key(traffic, str(each)) in scene.responders for each in traffic.endpoints)
-        if port.protocol == "sctp" or (port.protocol == "udp" and not told):
-            why = "nothing here speaks SCTP" if port.protocol == "sctp" else "its endpoints do not say who they are"
+        mute = _mute(scene, traffic)
+        if port.protocol == "sctp" or (port.protocol == "udp" and mute):
+            which = "its" if len(mute) == len(traffic.endpoints) else "some of its"
+            why = (
+                "nothing here speaks SCTP" if port.protocol == "sctp" else f"{which} endpoints do not say who they are"
+            )
             skipped.append(f"{port.name}/{port.protocol}: {why}")
             continue
         by_node = {node: ports[key] for node, ports in names.items() if key in ports}
-        asked += _of_port(scene, by_node, told, skipped)
+        asked += _of_port(scene, by_node, skipped)
         if port.health_check_node_port and port.health_check_node_port not in health:
             health.add(port.health_check_node_port)
             asked += _of_health(scene, by_node)
@@ -123,11 +130,17 @@ def _endpoint_key(traffic: PortTraffic, endpoint: str) -> str:
     return f"{endpoint}/{traffic.port.protocol}"
 
 
-def _of_port(scene: Scene, by_node: Mapping[str, PortTraffic], told: bool, skipped: list[str]) -> Iterator[Question]:
+def _mute(scene: Scene, traffic: PortTraffic) -> frozenset[str]:
+    endpoints = map(str, traffic.endpoints)
+    return frozenset(each for each in endpoints if not scene.responders.get(_endpoint_key(traffic, each)))
+
+
+def _of_port(scene: Scene, by_node: Mapping[str, PortTraffic], skipped: list[str]) -> Iterator[Question]:
     traffic = next(iter(by_node.values()))
     port = traffic.port
     titles = {str(each): scene.responders.get(_endpoint_key(traffic, str(each)), "") for each in traffic.endpoints}
     endpoints = {title: endpoint for endpoint, title in titles.items() if title}
+    mute = _mute(scene, traffic)
     addresses = {each.address for each in traffic.endpoints}
     for source, who in _sources(scene, by_node, addresses):
         for to, at, address, number in _targets(scene, traffic, source):
@@ -140,7 +153,7 @@ def _of_port(scene: Scene, by_node: Mapping[str, PortTraffic], told: bool, skipp
                 skipped.append(f"{row}: replies would not pass {at}, which no mode can help")
             else:
                 yield Question(
-                    scene.mode, port.name, source, who, to, at, address, number, port.protocol, paths, endpoints, told
+                    scene.mode, port.name, source, who, to, at, address, number, port.protocol, paths, endpoints, mute
                 )
 
 
@@ -153,7 +166,7 @@ def _of_health(scene: Scene, by_node: Mapping[str, PortTraffic]) -> Iterator[Que
         for node in (each for each in _nodes_asked(scene, source) if each in by_node):
             address = scene.views[node].address
             path = _path(scene, by_node[node], source, node, (kind, address))
-            yield Question(scene.mode, service, source, who, kind, node, address, number, "tcp", (path,), {}, False)
+            yield Question(scene.mode, service, source, who, kind, node, address, number, "tcp", (path,), {})
 
 
 def _nodes_asked(scene: Scene, source: Vantage) -> list[str]:

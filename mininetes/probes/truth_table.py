@@ -23,7 +23,7 @@ _GENTLY = 8
 _PATIENCE = 4
 """Where answers must come, they may take so many times as long as what is silent is waited for."""
 _UNTOLD = 4
-"""Tries of endpoints that do not say who they are."""
+"""Tries of endpoints that do not all say who they are."""
 _REPLIES = {
     Outcome.REJECT: "refused",
     Outcome.DROP: "nothing",
@@ -33,7 +33,7 @@ _REPLIES = {
 }
 _SHOWN = {reply: outcome.value for outcome, reply in _REPLIES.items()} | {"unreachable": "unreachable"}
 CONNECTED = "connected"
-"""What was measured where endpoints do not say who they are: something answered, and nobody can say which of them."""
+"""What was measured where endpoints do not all say who they are: something answered; which of them is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class TruthTable:
         if not self.lines:
             return f"nothing was asked{left}"
         unknown = sum(1 for line in self.lines if line.only_connected)
-        left = (f"; {unknown} connected to endpoints that do not say who they are" if unknown else "") + left
+        left = (f"; {unknown} connected to endpoints that do not all say who they are" if unknown else "") + left
         if self.holds:
             return f"{head}: all as they must be{but}{left}"
         undeclared = sum(1 for each in self.differences if not each.reason)
@@ -239,7 +239,7 @@ def _row_in_junit(suite: Xml.Element, line: Line) -> None:
     if not line.holds:
         Xml.SubElement(case, "failure", message=line.wrong).text = f"expected {line.expected}"
     elif line.only_connected:
-        Xml.SubElement(case, "system-out").text = f"{CONNECTED}: the endpoints do not say who they are"
+        Xml.SubElement(case, "system-out").text = f"{CONNECTED}: the endpoints do not all say who they are"
 
 
 def _difference_in_junit(suite: Xml.Element, difference: Difference) -> None:
@@ -262,8 +262,9 @@ async def measure(what: Questions, options: AskOptions | None = None) -> TruthTa
 
 def asking_of(question: Question, options: AskOptions) -> Asking:
     """How a question is asked."""
-    served = [len(path.expected.endpoints) for path in question.paths if path.expected.outcome is Outcome.DNAT]
-    times = max(served, default=0) * options.per_endpoint if question.told else min(_UNTOLD, max(served, default=0) * 4)
+    led = [path for path in question.paths if path.expected.outcome is Outcome.DNAT]
+    times = max((len(path.expected.endpoints) for path in led if question.tells(path)), default=0)
+    times = times * options.per_endpoint or (_UNTOLD if led else 0)
     sticky = any(path.expected.sticky for path in question.paths)
     where = (question.source.netns, question.address, question.port, question.protocol)
     if question.to == "health check node port":
@@ -299,7 +300,7 @@ def _measured(question: Question, path: Path, heard: Heard, wrong: str) -> str:
     if not wrong:
         translated = path.expected.outcome is Outcome.DNAT
         left_alone = path.expected.outcome is Outcome.NOMATCH and set(heard.replies) & {"answered", "connected"}
-        return CONNECTED if not question.told and (translated or left_alone) else str(path.expected)
+        return CONNECTED if not question.tells(path) and (translated or left_alone) else str(path.expected)
     parts = []
     if heard.seen:
         endpoints = sorted({question.endpoints.get(pod, pod) for pod, _ in heard.seen})
@@ -312,7 +313,7 @@ def _measured(question: Question, path: Path, heard: Heard, wrong: str) -> str:
 def _wrong(question: Question, path: Path, heard: Heard) -> str:
     expected, replies = path.expected, set(heard.replies)
     if expected.outcome is Outcome.DNAT:
-        return _wrong_dnat(question, path, heard) if question.told else _wrong_untold(question, path, heard)
+        return (_wrong_dnat if question.tells(path) else _wrong_untold)(question, path, heard)
     if expected.outcome is Outcome.NOMATCH:
         strays = sorted({pod for pod, _ in heard.seen if pod in question.endpoints})
         return f"answered by {' '.join(strays)}, to be left alone" if strays and not path.led_on else ""
@@ -325,11 +326,13 @@ def _counted(heard: Heard) -> str:
 
 
 def _wrong_untold(question: Question, path: Path, heard: Heard) -> str:
-    """Of endpoints that do not all say who they are: those that do say it may still be the wrong ones."""
+    """Of endpoints that do not all say who they are: what those say that do may still be wrong."""
     said = {question.endpoints[pod] for pod, _ in heard.seen if pod in question.endpoints}
     if strays := said - set(path.expected.endpoints):
         return f"answered by {_listed(strays)}, which must not get it"
-    return "" if set(heard.replies) <= {"answered", "connected"} else f"{_counted(heard)}, not connected"
+    if not set(heard.replies) <= {"answered", "connected"}:
+        return f"{_counted(heard)}, not connected"
+    return _wrong_clients(question, path, heard)
 
 
 def _wrong_dnat(question: Question, path: Path, heard: Heard) -> str:
@@ -348,7 +351,7 @@ def _wrong_dnat(question: Question, path: Path, heard: Heard) -> str:
 
 
 def _wrong_clients(question: Question, path: Path, heard: Heard) -> str:
-    for pod, client in heard.seen:
+    for pod, client in ((pod, client) for pod, client in heard.seen if pod in question.endpoints):
         itself = question.endpoints[pod].partition(":")[0] == question.source.address
         masquerade = path.expected.masquerade or itself
         if client not in (path.as_node if masquerade else path.unchanged):

@@ -53,11 +53,15 @@ class Blueprint:
     plan: FabricPlan
     """What the fabric wants of the nodes that there are at first."""
     cni_template: Path
+    cni_text: str
+    """What the template had when it was read: nodes that join later get the same."""
     cni: NetworkConfiguration
     plugins: Mapping[str, Path]
     pods: tuple[PodPlan, ...]
     hashes: Mapping[str, str]
     """sha256 of each part that went in, by kind and name."""
+    files: Mapping[str, str]
+    """The path of each, by kind."""
 
     @property
     def connects_nodes(self) -> bool:
@@ -81,16 +85,24 @@ class Blueprint:
             "NODE_NAME": node,
         }
 
-    def wire(self) -> Wire | None:
-        """How pods' links lie on the nodes' own wire, where the CNI configuration puts them there; reads its file."""
+    def install_cni(self, node: str) -> None:
+        """Give a node, which is there, its plugins and its configuration. Blocks; may be called again."""
+        installation.install(node, self.cni_template.name, self.cni_text, self.conf_values(node), self.plugins)
+
+    def configuration_of(self, node: str) -> NetworkConfiguration:
+        """The CNI configuration that a node gets, at the version with which its plugins are called."""
+        filled_in = fill_in(self.cni_text, self.conf_values(node), self.cni_template.name)
+        return NetworkConfiguration.parse(filled_in, self.cni_template.name).at(self.cni.cni_version)
+
+    def wire(self, results: Mapping[str, Mapping[str, Any]]) -> Wire | None:
+        """How pods' links lie on the nodes' own wire, where the CNI configuration puts them there.
+
+        ``results``: what its plugins gave each pod, by the name that the pod has as a vantage point.
+        """
         if not kind_on_the_wire(self.cni):
             return None
-        name, found = self.cni_template.name, {}
-        text = read_text(self.cni_template, name)
-        for node in self.view.nodes:
-            filled_in = fill_in(text, self.conf_values(node.name), name)
-            found[node.name] = NetworkConfiguration.parse(filled_in, name)
-        return wire_of(found, self.underlay, self.spec.network.pods)
+        configurations = {node.name: self.configuration_of(node.name) for node in self.view.nodes}
+        return wire_of(configurations, self.underlay, results)
 
     @property
     def never_ready(self) -> frozenset[str]:
@@ -149,10 +161,12 @@ def draw(spec: ClusterSpec) -> Blueprint:
         fabric=fabric,
         plan=fabric.plan(view),
         cni_template=found["cni"].path,
+        cni_text=read_text(found["cni"].path, found["cni"].path.name),
         cni=cni,
         plugins=plugins,
         pods=tuple(pods),
         hashes={f"{part.kind}/{part.path.name}": part.sha256 for part in found.values()},
+        files={kind: str(part.path) for kind, part in found.items()},
     )
 
 

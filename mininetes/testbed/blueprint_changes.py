@@ -15,7 +15,7 @@ from mininetes.spec_sections import HOST_NAME, NodeSpec
 from mininetes.testbed.blueprint import Blueprint, PodPlan
 from mininetes.testbed.fabric import FabricNode
 
-_KIND_WORKER = "-worker"
+_KIND_MASTER, _KIND_WORKER = "-control-plane", "-worker"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +66,17 @@ def _described(blueprint: Blueprint, name: str, number: int) -> tuple[UnderlayHo
 def _next_name(nodes: Sequence[NodeSpec], number: int, taken: Collection[str]) -> str:
     """The first free name in the manner of the workers, where these have one: w3 after w1 and w2; else node and number.
 
-    In kind's manner the first has no number: kind-worker, kind-worker2, ...
+    In kind's manner the first has no number: kind-worker, kind-worker2, ... It is that of a cluster with a worker so
+    called, and of one whose control plane has kind's name (kind-control-plane), unless there is a kind-worker1.
     """
     workers = [node.name for node in nodes if node.role == "worker"]
     if not workers:
-        workers = [re.sub(r"-control-plane\d*$", _KIND_WORKER, n.name) for n in nodes if "-control-plane" in n.name]
+        workers = [re.sub(rf"{_KIND_MASTER}\d*$", _KIND_WORKER, n.name) for n in nodes if _KIND_MASTER in n.name]
     stems = {name.rstrip("0123456789") for name in workers}
     stem = stems.pop() if len(stems) == 1 else "node"
     numbers = range(1, len(taken) + 2)
-    if stem.endswith(_KIND_WORKER):
+    first_of_kind = any(node.name == stem.removesuffix(_KIND_WORKER) + _KIND_MASTER for node in nodes)
+    if stem.endswith(_KIND_WORKER) and (stem in workers or (first_of_kind and f"{stem}1" not in workers)):
         names = [stem, *(f"{stem}{n}" for n in numbers[1:])]
     elif stem == "node" or stem in workers:
         names = [f"node{n}" for n in (number, *numbers)]

@@ -8,10 +8,9 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from pathlib import Path
 from typing import Any
 
-from mininetes.agents.cni.configuration import NetworkConfiguration, fill_in, read_text
+from mininetes.agents.cni.configuration import NetworkConfiguration
 from mininetes.agents.cni.runtime import BIN_DIR, Attachment, attachment_environment, plugin_input
 from mininetes.cluster import wiring
 from mininetes.cluster.underlay import SWITCH_SYSCTLS
@@ -129,15 +128,8 @@ def _plugins(blueprint: Blueprint, rehearsal: Rehearsal) -> None:
     rehearsal.run(OUTERMOST, f"ln -s {shlex.join(str(path) for path in found)} {BIN_DIR}/")
 
 
-def configuration_of(blueprint: Blueprint, node: str) -> NetworkConfiguration:
-    """The CNI configuration that a node gets, at the version with which its plugins are called."""
-    template: Path = blueprint.cni_template
-    filled = fill_in(read_text(template, template.name), blueprint.conf_values(node), template.name)
-    return NetworkConfiguration.parse(filled, template.name).at(blueprint.cni.cni_version)
-
-
 def _pods(blueprint: Blueprint, rehearsal: Rehearsal) -> None:
-    configurations = {node.name: configuration_of(blueprint, node.name) for node in blueprint.spec.nodes}
+    configurations = {node.name: blueprint.configuration_of(node.name) for node in blueprint.spec.nodes}
     for node, configuration in configurations.items():
         rehearsal.section = f"pods of {node}"
         if blueprint.spec.masters and blueprint.spec.pods.per_node:

@@ -48,6 +48,12 @@ def _telling(reporter: Reporter) -> Progress:
     return Progress(step, trouble)
 
 
+def _look_for_garbage() -> None:
+    """From now on. What there is stays: looking through it all would hold the loop for tens of milliseconds."""
+    gc.freeze()
+    gc.enable()
+
+
 @contextlib.asynccontextmanager
 async def running(config: Mapping[str, Any], channel: socket.socket, reporter: Reporter) -> AsyncIterator[Testbed]:
     """Bring up the cluster of ``config["spec"]``, answer the control socket, and tear down in the end.
@@ -88,10 +94,9 @@ async def running(config: Mapping[str, Any], channel: socket.socket, reporter: R
             log.error("kept, though it is not up: %s", failed)
             reporter.say(kept=str(failed), status=failed.exit_status)
             listen()  # where that was not reached
+            _look_for_garbage()
             await asyncio.Event().wait()
-        # what there is now stays: looking through it all for garbage would hold the loop for tens of milliseconds
-        gc.freeze()
-        gc.enable()
+        _look_for_garbage()
         phase("run")
         try:
             yield testbed
@@ -121,6 +126,7 @@ def run_engine(
     try:
         return asyncio.run(main())
     except asyncio.CancelledError:
+        reporter.say(ended=True)
         return 0
     except MininetesError as failed:
         log.error("%s", failed)

@@ -6,9 +6,11 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mininetes import parts
 from mininetes.addressing import mac_of
 from mininetes.cluster.underlay import ANYWHERE, LINK_MTU, Underlay
 from mininetes.errors import BadInput, MininetesError
@@ -138,7 +140,16 @@ class Fabric:
 
     def plan(self, view: FabricView) -> FabricPlan:
         """The plan for a view. Raises BadInput, also where parameters do not fit the view."""
-        made = self.module.plan(view, **self.parameters)
+        try:
+            made = self.module.plan(view, **self.parameters)
+        except MininetesError:
+            raise
+        except Exception as failed:
+            file = Path(str(self.module.__file__))
+            raise MininetesError(f"fabric {self.name}: plan: {parts.told(file, failed)}") from failed
+        if not isinstance(made, (FabricPlan, Mapping)):
+            right = "returning the hosts' NetState by their names, or a FabricPlan"
+            raise BadInput(f"fabric {self.name}: plan", type(made).__name__, right)
         plan = made if isinstance(made, FabricPlan) else FabricPlan(made, view.mtu)
         unknown = sorted(set(plan.states) - set(view.underlay.hosts))
         if unknown:

@@ -335,4 +335,4 @@ class _Player:
         endpoints |= {self._speaker(name): end for name, end in ends.items()}
         to = flow["to"]
         where = (self.kind, at, address, to["port"], to["protocol"].lower())
-        return Question(scene.mode, str(flow["id"]), source, flow["from"], *where, (path,), endpoints, told=True)
+        return Question(scene.mode, str(flow["id"]), source, flow["from"], *where, (path,), endpoints)

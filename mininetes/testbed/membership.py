@@ -9,11 +9,10 @@ import select
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mininetes.agents.agent import Placement
-from mininetes.agents.cni import installation
 from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.cluster.net import ClusterNet
 from mininetes.errors import MininetesError
@@ -115,8 +114,7 @@ class Membership:
         """What the node has before its agents start. Blocks."""
         node, blueprint = joining.node.name, joining.blueprint
         self._net.plug_in(joining.host, joining.cable)
-        values = blueprint.conf_values(node)
-        installation.install(node, blueprint.cni_template, values, blueprint.plugins)
+        blueprint.install_cni(node)
         self._runtimes[node] = CniRuntime(node, self._net.holders[node])
         self._fabric.set_underlay(blueprint.underlay)
         following = blueprint.states if self._cluster.control_plane is None else [node]
@@ -140,11 +138,17 @@ class Membership:
             return await self._take_out(name, self._net.holders.get(name, 0), after)
 
     async def _take_out(self, name: str, holder: int, after: Blueprint, *, undoing: bool = False) -> Gone:
-        gone = Gone()
-        if self._cluster.networks is not None:
-            containers, networks = await self._cluster.networks.forget_node(name)
-            titles = tuple(f"{each.name} ({each.driver})" for each in networks)
-            gone = Gone(tuple(each.name for each in containers), titles)
+        networks = self._cluster.networks
+        if networks is None:
+            return Gone(pods=await self._end_node(name, holder, after, undoing=undoing))
+        with networks.leaving(name):
+            containers, own = await networks.forget_node(name)
+            pods = await self._end_node(name, holder, after, undoing=undoing)
+        titles = tuple(f"{each.name} ({each.driver})" for each in own)
+        return Gone(tuple(each.name for each in containers), titles, pods)
+
+    async def _end_node(self, name: str, holder: int, after: Blueprint, *, undoing: bool) -> tuple[str, ...]:
+        """Take out a node without container networks; returns the pods that nobody makes again."""
         plane = self._cluster.control_plane
         if plane is None:
             pods = await self._cluster.clear_out(name)
@@ -164,7 +168,7 @@ class Membership:
             runtime.close()
         await self._in_thread(self._cluster.note_hosts)
         await self._fabric_follows(after)
-        return replace(gone, pods=tuple(pods))
+        return tuple(pods)
 
     async def _fabric_follows(self, blueprint: Blueprint) -> None:
         """Wait until the fabric's agents have done their part; one that somebody stopped is not waited for long."""

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import warnings
-from pathlib import Path
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # Mininet imports distutils
 
@@ -22,6 +21,7 @@ from mininet.log import setLogLevel  # noqa: E402
 
 from mininetes import parts  # noqa: E402
 from mininetes.cluster.net import ClusterNet  # noqa: E402
+from mininetes.errors import MininetesError  # noqa: E402
 from mininetes.spec import ClusterSpec  # noqa: E402
 from mininetes.testbed.blueprint import draw  # noqa: E402
 from mininetes.testbed.blueprint_changes import with_node, without_node  # noqa: E402
@@ -29,10 +29,13 @@ from mininetes.testbed.testbed import ATTACH_FILE  # noqa: E402
 
 
 def attach() -> ClusterNet:
-    """The running cluster as a Mininet network; changes nothing in the kernel. Raises OSError outside a lab."""
+    """The running cluster as a Mininet network; changes nothing in the kernel.
+
+    Raises OSError outside a lab, BadInput when a part of the lab is gone.
+    """
     with open(ATTACH_FILE) as file:
         facts = json.load(file)
-    parts.use([Path(folder) for folder in facts["parts"]])
+    parts.use_of_lab(facts["spec"]["name"], facts["parts"], facts["files"])
     blueprint = draw(ClusterSpec.model_validate(facts["spec"]))
     holders = facts["holders"]
     net = ClusterNet(blueprint.topo, blueprint.underlay, {name: holders[name] for name in blueprint.underlay.hosts})
@@ -53,7 +56,11 @@ def main() -> None:
     if not sys.stdin.isatty():  # a host's shell has a terminal even then, on which ip of Debian 13 prints in colours
         os.environ.setdefault("NO_COLOR", "1")
     setLogLevel("info")
-    net = attach()
+    try:
+        net = attach()
+    except MininetesError as failed:
+        print(f"mininetes: {failed}", file=sys.stderr)
+        sys.exit(failed.exit_status)
     CLI(net, stdin=sys.stdin)
     net.stop()
 

@@ -216,13 +216,26 @@ class Catalogue:
         return [each for each in self.networks if each.nodes == (node,) and not each.is_predefined]
 
     def forget_node(self, node: str) -> None:
-        """Take a node that leaves off its networks, and away those that are of no other. May be called twice."""
+        """Take a node that leaves off its networks, and away its containers and the networks that are of no other.
+
+        May be called twice.
+        """
+        self.containers = {name: each for name, each in self.containers.items() if each.node != node}
         self.endpoints = [each for each in self.endpoints if each.node != node]
         self.networks = [
             replace(each, nodes=tuple(name for name in each.nodes if name != node))
             for each in self.networks
             if each.nodes != (node,)
         ]
+
+    def nodes_with_more(self, before: Catalogue) -> set[str]:
+        """The nodes that have a network, a container or a member that they did not have."""
+        return {node for node, *_ in self._whereabouts() - before._whereabouts()}
+
+    def _whereabouts(self) -> set[tuple[str, str, str]]:
+        found = {(node, each.id, "") for each in self.networks for node in each.nodes}
+        found |= {(each.node, each.network.id, each.owner) for each in self.endpoints}
+        return found | {(each.node, "", each.title) for each in self.containers.values()}
 
     # --- members ------------------------------------------------------------------------------------------------
 

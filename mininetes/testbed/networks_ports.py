@@ -1,9 +1,10 @@
-"""Settings of links that are there: bridges that route loopback addresses, and ports that send back (hairpin)."""
+"""A node's links that are there: which can be parents, and settings: bridges that route loopback addresses, hairpin."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from ipaddress import IPv4Interface
 
 from mininetes.kernel import applier, rtnl
 from mininetes.kernel import rtnl_entries as entries
@@ -16,6 +17,14 @@ _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_IFNAME = 12, 18, 3
 _INFO_SLAVE_DATA, _BRPORT_MODE = 5, 4
 _LINK = struct.Struct("=BxHiII")
 _HAIRPIN = struct.Struct("=BxHiIIHHHHBxxx")
+
+
+def parents(netns: str) -> Mapping[str, IPv4Interface | None]:
+    """The links that can be parents, with an address each where they have one. Blocks."""
+    found = applier.read(netns)
+    names = [name for name in found.indexes if name != "lo" and not name.startswith("veth")]
+    addresses = dict(sorted(found.addresses, reverse=True))
+    return {name: addresses.get(name) for name in sorted(names)}
 
 
 def apply(netns: str, wanted: LinkSettings) -> list[Change]:

@@ -7,9 +7,8 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from ipaddress import IPv4Interface
 from typing import Any, Protocol
 
 from mininetes.agents.kubelet import RunningPod
@@ -56,6 +55,7 @@ class Networks:
         self._executor = executor
         self._turn = asyncio.Lock()
         self.catalogue = Catalogue()
+        self._leaving: set[str] = set()
         self._nodes: dict[str, NetState] = {}
         """By node: what it was given last."""
         self._links: dict[str, LinkSettings] = {}
@@ -96,23 +96,38 @@ class Networks:
         try:
             await self._serve(container)
         except BaseException:
-            await self.stop(container.name)
+            await self._end(container)
             raise
         return container
 
     async def _serve(self, container: Container) -> None:
-        """Have the responder answer at the container's port, and at those that are published."""
+        """Have the responder answer at the container's port, and at those that are published. Raises MininetesError."""
         ports = [(container.port, "TCP"), (container.port, "UDP")]
         ports += sorted({(each.port, each.protocol.upper()) for each in container.publish} - set(ports))
         netns = self._netns(container, self.catalogue)
-        await self._ports.serve(container.title, node=container.node, netns=netns, ports=ports)
+        try:
+            await self._ports.serve(container.title, node=container.node, netns=netns, ports=ports)
+        except MininetesError:
+            self._require_there(container)
+            raise
+        self._require_there(container)
+
+    def _require_there(self, container: Container) -> None:
+        if self.catalogue.containers.get(container.name) is not container:
+            if container.node in self._leaving:
+                raise MininetesError(f"{container.node} is leaving")
+            raise MininetesError(f"{container.title} was removed as it started")
 
     async def stop(self, name: str) -> None:
         """End a container and all its memberships. Raises BadInput when there is none of that name."""
-        container = self.catalogue.find_container(name, COMMAND_LINE)
-        await self._ports.stop(container.title)
+        await self._end(self.catalogue.find_container(name, COMMAND_LINE))
+
+    async def _end(self, container: Container) -> None:
+        """End a container that may have gone meanwhile, and never another that came and has its name."""
         async with self._change() as (catalogue, _):
-            catalogue.leave(container.title)
+            if catalogue.containers.get(container.name, container) is container:
+                await self._ports.stop(container.title)
+                catalogue.leave(container.title)
 
     async def connect(self, name: str, owner: str) -> Endpoint:
         """Have a container or a pod (pod/NAME) join one network more. Raises BadInput or MininetesError."""
@@ -148,14 +163,23 @@ class Networks:
         async with self._change() as (catalogue, _):
             catalogue.welcome_node(node)
 
+    @contextlib.contextmanager
+    def leaving(self, node: str) -> Iterator[None]:
+        """While it lasts, nothing new comes to this node: what is asked for there raises MininetesError."""
+        self._leaving.add(node)
+        try:
+            yield
+        finally:
+            self._leaving.discard(node)
+
     async def forget_node(self, node: str) -> tuple[list[Container], list[Network]]:
         """End what containers and networks a node has, as it leaves, and say which. Raises MininetesError."""
-        containers = [each for each in self.catalogue.containers.values() if each.node == node]
-        for container in containers:
-            await self.stop(container.name)
         async with self._change() as (catalogue, _):
+            containers = [each for each in catalogue.containers.values() if each.node == node]
             networks = catalogue.only_on(node)
             catalogue.forget_node(node)
+            for container in containers:
+                await self._ports.stop(container.title)
         self._nodes.pop(node, None)
         self._links.pop(node, None)
         return containers, networks
@@ -198,7 +222,7 @@ class Networks:
         """What networks can be made on now, with the links that the nodes have."""
         blueprint = self._cluster.blueprint
         nodes = [node.name for node in blueprint.spec.nodes if self._is_alive(node.name)]
-        found = await self._in_thread(lambda: {node: _links(self._net.netns(node)) for node in nodes})
+        found = await self._in_thread(lambda: {node: networks_ports.parents(self._net.netns(node)) for node in nodes})
         return ground_of(blueprint, found)
 
     def _is_alive(self, node: str) -> bool:
@@ -226,6 +250,8 @@ class Networks:
             before = self.catalogue
             after = before.copy()
             yield after, ground
+            for node in sorted(self._leaving & after.nodes_with_more(before)):
+                raise MininetesError(f"{node} is leaving")
             try:
                 await self._in_thread(self._bring, after, ground)
             except BaseException:
@@ -370,11 +396,3 @@ class Networks:
 
 def _incarnation(pod: RunningPod) -> str:
     return f"{pod.uid}/{pod.address}"
-
-
-def _links(netns: str) -> Mapping[str, IPv4Interface | None]:
-    """The links that can be parents, with an address each where they have one."""
-    found = applier.read(netns)
-    names = [name for name in found.indexes if name != "lo" and not name.startswith("veth")]
-    addresses = dict(sorted(found.addresses, reverse=True))
-    return {name: addresses.get(name) for name in sorted(names)}

@@ -112,9 +112,9 @@ def engine_config(spec: ClusterSpec, **more: Any) -> dict[str, Any]:
         if dumped[kind] is not None:
             dumped[kind]["name"] = parts.absolute(dumped[kind]["name"])
     if spec.fabric.exec:
-        dumped["fabric"]["exec"][0] = parts.absolute(spec.fabric.exec[0])
+        dumped["fabric"]["exec"][0] = parts.absolute_program(spec.fabric.exec[0])
     if spec.proxy.exec:
-        dumped["proxy"]["exec"][0] = parts.absolute(spec.proxy.exec[0])
+        dumped["proxy"]["exec"][0] = parts.absolute_program(spec.proxy.exec[0])
     return {
         "spec": dumped,
         "neighbour_limit": neighbour_limit(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from mininetes.agents.agent import Placement
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubeproxy.agent import KubeProxy
-from mininetes.agents.kubeproxy.compiling import mode_title
+from mininetes.agents.kubeproxy.compiling import mode_sha256, mode_title
 from mininetes.agents.node_files import PROXY_KUBECONFIG
 from mininetes.agents.outside_program import OutsideProgram
 from mininetes.apiserver.client import Client
@@ -35,6 +35,8 @@ class ProxySeats:
         self.name = spec.proxy.title
         self.mode = proxying.proxy_mode(spec)
         """The mode that kube-proxies are made with from now on; means nothing with an outside program."""
+        self._replaced: dict[str, Runs | None] = {}
+        """Each node's kube-proxy of before the last `switch`, until when the next one may not be there yet."""
         self.in_use = asyncio.Lock()
         """Held by whoever has other proxies work for a while."""
 
@@ -132,7 +134,14 @@ class ProxySeats:
 
     def _is_synced(self, node: str) -> bool:
         proxy = self._tasks.agent(node, self.name)
-        return isinstance(proxy, KubeProxy) and proxy.mode == self.mode and bool(proxy.metrics.last_synced)
+        if not isinstance(proxy, KubeProxy) or proxy is self._replaced.get(node):
+            return False
+        return proxy.mode == self.mode and bool(proxy.metrics.last_synced)
+
+    def _is_outdated(self, mode: str, nodes: Iterable[str]) -> bool:
+        now = mode_sha256(mode)
+        proxies = [self._tasks.agent(node, self.name) for node in nodes]
+        return any(isinstance(each, KubeProxy) and each.mode_sha256 != now for each in proxies)
 
     async def settled(
         self, nodes: Iterable[str], *, services: Sequence[str] = (), slices: Sequence[str] = (), within_s: float
@@ -175,18 +184,21 @@ class ProxySeats:
     async def switch(self, mode: str, nodes: Iterable[str], *, within_s: float) -> None:
         """Start every node's kube-proxy anew in another mode; returns when its rules are in force.
 
+        So too in the mode of now when its file has changed.
+
         Raises BadInput with an outside program, MininetesError when a node does not get its rules in time.
         """
         if self.is_outside:
             raise BadInput(
                 "mode", mode, f"left out: the services' proxy of this lab is {' '.join(self._spec.proxy.exec)}"
             )
-        if mode == self.mode:
+        wanted = list(nodes)
+        if mode == self.mode and not self._is_outdated(mode, wanted):
             return
         self.mode = mode
-        wanted = list(nodes)
         for node in wanted:
             await self._tasks.stop(node, self.name)
+            self._replaced[node] = self._tasks.agent(node, self.name)
             self._tasks.start(node, self.name)
         await self.synced(wanted, within_s=within_s)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from mininetes import parts
 from mininetes.agents.agent import Placement
-from mininetes.agents.cni import installation
 from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.agents.kubelet import RunningPod
 from mininetes.agents.objects import SYSTEM
@@ -162,8 +161,7 @@ class Testbed:
         self.net.realize()
         self.note_hosts()
         for node in self.spec.nodes:
-            values = self.blueprint.conf_values(node.name)
-            installation.install(node.name, self.blueprint.cni_template, values, self.blueprint.plugins)
+            self.blueprint.install_cni(node.name)
             self._runtimes[node.name] = CniRuntime(node.name, holders[node.name])
 
     def note_hosts(self) -> None:
@@ -176,6 +174,7 @@ class Testbed:
                 file.write(f"127.0.0.1\tlocalhost\n{text}")
         facts: dict[str, Any] = {"spec": self._first.model_dump(mode="json", by_alias=True), "changes": []}
         facts |= {"holders": net.holders, "parts": [str(folder) for folder in parts.used()]}
+        facts["files"] = list(self.blueprint.files.values())
         if self.membership is not None:
             facts["changes"] = self.membership.changes
             facts["holders"] = {**self.membership.holders_before, **net.holders}
@@ -208,7 +207,7 @@ class Testbed:
     def container_networks(self) -> Networks:
         """The container networks of the nodes. Raises MininetesError before the cluster is up."""
         if self.networks is None:
-            raise MininetesError("the cluster is still coming up")
+            raise MininetesError(f"lab {self.spec.name} is not up yet")
         return self.networks
 
     def _network(self) -> ClusterNet:
@@ -335,7 +334,8 @@ class Testbed:
         fabric = self._running_fabric()
         plan = fabric.plan(fabric.members)
         masquerades = blueprint.masquerades_to_nodes or plan.masquerades
-        declared = Basis(blueprint.connects_nodes, masquerades, plan.apart, wire=blueprint.wire())
+        wire = blueprint.wire({f"pod/{pod.title}": pod.result for pod in self.pods()})
+        declared = Basis(blueprint.connects_nodes, masquerades, plan.apart, wire=wire)
         if declared.connects_nodes and not declared.apart:
             return declared
         forwarding = [host for host in blueprint.underlay.hosts.values() if host.role in ("node", "router")]

@@ -1,4 +1,4 @@
-"""Pods whose own links lie on the nodes' wire, by macvlan or ipvlan: whom such a pod reaches, as its CNI declares it.
+"""Pods whose own links lie on the nodes' wire, by macvlan or ipvlan: whom such a pod reaches.
 
     pod 10.244.1.2/16                     pod 10.244.2.2/16
          | macvlan on eth0                     | macvlan on eth0        a child and its parent do not meet
@@ -7,12 +7,13 @@
 
 Two ends meet that are on one wire and in one subnet: no fabric carries such pods' packets, and no bridge of the node
 routes them. ipvlan in modes l3 and l3s is routed by the node, so that only what lies on the node itself is said here.
-Pure.
+A pod's subnet is what its ADD returned: address plugins of any kind give it. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
@@ -31,20 +32,20 @@ DEFAULT_MODE = {"macvlan": "bridge", "ipvlan": "l2"}
 
 @dataclass(frozen=True)
 class Place:
-    """A node that has such pods: on which wire their parent is, the node's own network, and the pods' subnets."""
+    """A node that has such pods: on which wire their parent is, and the node's own network."""
 
     wire: int
     network: IPv4Network
-    subnets: tuple[IPv4Network, ...]
 
 
 @dataclass(frozen=True)
 class Wire:
-    """How pods lie on it: the kind of their links, its mode, and each node's place."""
+    """How pods lie on it: the kind of their links, its mode, each node's place, and the subnets of each pod."""
 
     kind: str
     mode: str
     places: Mapping[str, Place]
+    subnets: Mapping[str, tuple[IPv4Network, ...]]
 
     def expect(self, source: Vantage, target: Target) -> Expectation | None:
         """Whether two ends meet of which one at least is a pod; None: that is up to who routes."""
@@ -54,30 +55,39 @@ class Wire:
             return None
         if self.places[source.node].wire != self.places[target.node].wire:
             return Expectation(False, f"{self.kind}: a router is between the pods' wires")
-        if self._reaches(source, target) and self._reaches(target, source):
-            return Expectation(True, f"{self.kind}: one wire")
-        return Expectation(False, f"{self.kind}: one wire, but not one subnet")
+        return self._on_one_wire(source, target, f"{self.kind}: one wire")
 
-    def _on_one_node(self, source: Vantage, target: Target) -> Expectation:
+    def _on_one_node(self, source: Vantage, target: Target) -> Expectation | None:
         if "node" in (source.kind, target.kind):
             return Expectation(False, f"{self.kind}: a child and its parent do not meet")
         if self.mode in ALONE:
             return Expectation(False, f"{self.kind}: mode {self.mode} keeps a node's pods apart")
-        if self.mode in ROUTED or (self._reaches(source, target) and self._reaches(target, source)):
+        if self.mode in ROUTED:
             return Expectation(True, "same node")
+        return self._on_one_wire(source, target, "same node")
+
+    def _on_one_wire(self, source: Target, target: Target, why: str) -> Expectation | None:
+        there, back = self._networks(source), self._networks(target)
+        if not there or not back:
+            return None
+        if _is_in(target, there) and _is_in(source, back):  # then each asks the wire for the other's MAC
+            return Expectation(True, why)
         return Expectation(False, f"{self.kind}: one wire, but not one subnet")
 
-    def _reaches(self, one: Target, other: Target) -> bool:
-        """Whether the other's address is in the network of the first, so that it asks the wire for its MAC."""
-        place, address = self.places[one.node], IPv4Address(one.address)
-        own = [place.network] if one.kind == "node" else [each for each in place.subnets if address in each]
-        return any(IPv4Address(other.address) in each for each in own)
+    def _networks(self, end: Target) -> tuple[IPv4Network, ...]:
+        return (self.places[end.node].network,) if end.kind == "node" else self.subnets.get(end.name, ())
 
 
-def wire_of(configurations: Mapping[str, NetworkConfiguration], underlay: Underlay, pods: IPv4Network) -> Wire | None:
+def _is_in(end: Target, networks: tuple[IPv4Network, ...]) -> bool:
+    return any(IPv4Address(end.address) in each for each in networks)
+
+
+def wire_of(
+    configurations: Mapping[str, NetworkConfiguration], underlay: Underlay, results: Mapping[str, Mapping[str, Any]]
+) -> Wire | None:
     """The wire of clusters whose nodes have these CNI configurations; None where pods' links are of another kind.
 
-    ``pods``: the subnet of pods whose IPAM plugin declares none.
+    ``results``: of each pod, by its name as a target; nothing is said of those without addresses.
     """
     one = next(iter(configurations.values()))
     kind = kind_on_the_wire(one)
@@ -91,22 +101,19 @@ def wire_of(configurations: Mapping[str, NetworkConfiguration], underlay: Underl
         master = each.plugins[0].get("master")
         device = master if master in devices else devices[0]  # the default route's, or a VLAN that is on it
         assert interfaces[0].address is not None
-        subnets = tuple(_subnets(each.plugins[0])) or (pods,)
-        places[node] = Place(wires[node, device], interfaces[0].address.network, subnets)
-    return Wire(kind, str(one.plugins[0].get("mode") or DEFAULT_MODE[kind]), places)
+        places[node] = Place(wires[node, device], interfaces[0].address.network)
+    subnets = {name: _subnets(result) for name, result in results.items()}
+    return Wire(kind, str(one.plugins[0].get("mode") or DEFAULT_MODE[kind]), places, subnets)
 
 
-def _subnets(plugin: Mapping[str, Any]) -> Iterator[IPv4Network]:
-    """What an IPAM section of host-local or static says."""
-    ipam = plugin.get("ipam")
-    if not isinstance(ipam, dict):
-        return
-    ranges = [each for group in ipam.get("ranges") or [] for each in group]
-    for each in [*ranges, ipam]:
-        if each.get("subnet"):
-            yield IPv4Network(each["subnet"], strict=False)
-    for each in ipam.get("addresses") or []:
-        yield IPv4Interface(each["address"]).network
+def _subnets(result: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
+    """Those of a CNI result's IPv4 addresses; one without a prefix, which no plugin may return, has none."""
+    found = []
+    for address in (str(each.get("address")) for each in result.get("ips") or []):
+        with contextlib.suppress(ValueError):  # IPv6
+            if "/" in address:
+                found.append(IPv4Interface(address).network)
+    return tuple(found)
 
 
 def _wires(underlay: Underlay) -> dict[tuple[str, str], int]:

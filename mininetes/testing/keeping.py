@@ -25,9 +25,10 @@ def running(wanted: Wanted) -> Iterator[Cluster]:
     """
     complete_path()
     with wanted.with_parts():
-        spec = preflight.checked(wanted.spec()).spec
+        blueprint = preflight.checked(wanted.spec())
+        spec = blueprint.spec
         preflight.require_agents_features(spec)
-        config = preflight.engine_config(spec)
+        config = preflight.engine_config(spec, files=dict(blueprint.files))
     with Supervised(spec.name, _ENTRY, config, api_port=0 if spec.masters else None) as supervised:
         with _signals_as_they_are():
             supervised.start(stdout=supervised.log, stderr=supervised.log)

@@ -175,7 +175,8 @@ class KubeletLab:
         """Give the node a CNI configuration."""
         values = {**installation.EXAMPLE_VALUES, "NODE_NAME": NODE}
         plugins = installation.find_plugins([SCRIPTS])
-        installation.install(NODE, SCRIPTS / "bash-bridge.conflist", values, plugins)
+        template = (SCRIPTS / "bash-bridge.conflist").read_text()
+        installation.install(NODE, "bash-bridge.conflist", template, values, plugins)
 
     def new_client(self) -> Client:
         """Another client of the API, from the node."""

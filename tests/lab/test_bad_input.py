@@ -47,6 +47,8 @@ FLAGS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "fewer pods than none": (["--pods", "-1"], ("spec.pods.perNode", "-1", "0")),
     "an unknown underlay": (["--underlay", "moon"], ("underlay", "'moon'", UNDERLAYS)),
     "an unknown fabric": (["--fabric", "silk"], ("fabric", "'silk'", "none, router, static")),
+    "kept, with a command line": (["--keep", "--mininet"], ("--keep", "left out with --mininet")),
+    "a plugin for a cni": (["--cni", "bash-host-local"], ("spec.cni", "'bash-host-local'", "bash-host-local.conflist")),
     "an unknown cni": (["--cni", "magic"], ("cni", "'magic'", "bash-bridge.conflist, bash-ipvlan.conflist")),
     "an unknown cluster": (["nonsense.yaml"], ("cluster", "nonsense.yaml", "three-node")),
     "three nodes for four": (["--underlay", "three_node", "--nodes", "4"], ("three_node", "4", "single_switch")),

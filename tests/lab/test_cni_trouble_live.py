@@ -54,10 +54,11 @@ def test_a_plugin_that_fails_each_add_ends_up_with_its_error(own: Path) -> None:
     assert not is_left(name)
 
 
-def test_what_does_not_come_up_can_be_kept_for_looking_at(own: Path) -> None:
+@pytest.mark.parametrize("store", ["memory", "none"])
+def test_what_does_not_come_up_can_be_kept_for_looking_at(own: Path, store: str) -> None:
     name = fresh_name()
     try:
-        done = mininetes(*up(own, name, 1), "--keep", timeout_s=60)
+        done = mininetes(*up(own, name, 1), "--keep", "--set", f"controlPlane.store={store}", timeout_s=60)
         assert (done.status, done.stdout.count("ready")) == (1, 0)
         *_, error, hint = done.stderr.splitlines()
         assert error.startswith("mininetes: ")
@@ -69,6 +70,16 @@ def test_what_does_not_come_up_can_be_kept_for_looking_at(own: Path) -> None:
     finally:
         ended = mininetes("down", name, timeout_s=30)
     assert (ended.status, is_left(name)) == (0, False)
+
+
+def test_up_says_that_it_was_ended_by_somebody_else(own: Path) -> None:
+    name = fresh_name()
+    waiting = begin(*up(own, name, 0))
+    first_line(waiting, within_s=40)
+    assert mininetes("down", name, timeout_s=30).status == 0
+    *_, said = waiting.communicate(timeout=30)[1].decode().splitlines()
+    assert said == "mininetes: the lab ended before it was ready: it was ended, as by `mininetes down`"
+    assert waiting.returncode == 1
 
 
 def test_who_waits_is_told_the_plugins_error(own: Path) -> None:
@@ -103,19 +114,24 @@ def test_who_waits_is_told_the_proxy_modes_error(tmp_path: Path) -> None:
 @contextlib.contextmanager
 def coming_up(name: str, *arguments: str) -> Iterator[str]:
     """The command brings a lab of that name up; gives the first line that it writes to stderr, and ends it then."""
-    waiting = subprocess.Popen(
-        [*MININETES, *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment(),
-        start_new_session=True,
-    )
+    waiting = begin(*arguments)
     try:
         yield first_line(waiting, within_s=40)
     finally:
         waiting.send_signal(signal.SIGTERM)
         waiting.communicate(timeout=30)
     assert not is_left(name)
+
+
+def begin(*arguments: str) -> subprocess.Popen[bytes]:
+    """Start the command, and hear what it writes to stderr."""
+    return subprocess.Popen(
+        [*MININETES, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        start_new_session=True,
+    )
 
 
 def first_line(process: subprocess.Popen[bytes], *, within_s: float) -> str:
@@ -153,6 +169,37 @@ def test_a_cluster_of_macvlan_pods_comes_up_with_what_the_kernel_allows(plugin: 
         meet = {("node1", "node2"), ("pod/node1-1", "pod/node2-1")}
         assert probed.reached() == meet | {(other, one) for one, other in meet}
         assert "do not meet" in probed.cell("node1", "pod/node1-1").reason
+
+
+OF_THE_LAN = """#!/bin/bash
+case $CNI_COMMAND in
+    VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' ;;
+    ADD)
+        [[ $CNI_ARGS =~ K8S_POD_NAME=node([12])-([12]) ]] || exit 1
+        last=1${BASH_REMATCH[1]}${BASH_REMATCH[2]}
+        echo '{"cniVersion": "1.0.0", "ips": [{"address": "192.168.1.'"$last"'/24"}]}' ;;
+esac
+"""
+
+
+def test_macvlan_pods_meet_in_the_subnet_that_their_address_plugin_gave_whatever_the_file_says_later(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "cni_scripts"
+    folder.mkdir()
+    (folder / "of-the-lan").write_text(OF_THE_LAN)
+    (folder / "of-the-lan").chmod(0o755)
+    plugin = {"type": "bash-macvlan", "master": "eth0", "ipam": {"type": "of-the-lan"}}
+    file = folder / "lan.conflist"
+    file.write_text(json.dumps({"cniVersion": "1.0.0", "name": "lan", "plugins": [plugin]}))
+    plain = ("--nodes", "2", "--pods", "2", "--set", "controlPlane.store=none")
+    with running("--cni", "lan.conflist", *plain, parts=tmp_path) as lab:
+        file.write_text(file.read_text().replace('"eth0"', '"eth0", "mode": "private"'))
+        probed = lab.probe("--timeout", "0.2", "--attempts", "1")
+        assert (probed.status, [str(cell) for cell in probed.matrix.mismatches]) == (0, [])
+        own = [(node, f"pod/{node}-{number}") for node in ("node1", "node2") for number in (1, 2)]
+        assert len(probed.reached()) == 6 * 5 - 2 * len(own)
+        assert not {*own, *((pod, node) for node, pod in own)} & probed.reached()
 
 
 def system_pods(lab: RunningLab) -> dict[str, bool]:

@@ -547,8 +547,8 @@ async def many_pods() -> dict[str, Any]:
     async with SmallCluster(nodes=7) as cluster:
         await cluster.client.create("services", in_default(service("web")))
         await cluster.client.create(DEPLOYMENTS, in_default(deployment("web", 620)))
-        await cluster.until(lambda: len(cluster.ready("web")) == 620, "620 ready pods", within_s=40)
-        await cluster.until(lambda: has_ready_endpoints(cluster, "web", 620), "620 endpoints")
+        await cluster.until(lambda: len(cluster.ready("web")) == 620, "620 ready pods", within_s=120)
+        await cluster.until(lambda: has_ready_endpoints(cluster, "web", 620), "620 endpoints", within_s=60)
         await cluster.settles()
         slices = await cluster.items(SLICES, labels="kubernetes.io/service-name=web")
         whole = await cluster.client.get("endpoints", "web", "default")

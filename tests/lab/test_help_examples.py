@@ -91,6 +91,8 @@ INSTEAD = {
         "mininetes run proxy_modes --size figures --out results/modes --resume --set mode=iptables --repetitions 1",
     "mininetes compare results/before results/after --threshold 0.03":  # the machine is busy with other tests
         "mininetes compare results/before results/after --threshold 0.03 --saturated",
+    "mininetes up two-racks --dry-run | less":  # which small machines lack
+        "mininetes up two-racks --dry-run | cat",
     "mininetes shell --mininet":  # asks what to do
         "mininetes shell --mininet <<<exit",
 }  # fmt: skip

@@ -94,8 +94,8 @@ class Attempt:
         self.name = name if self.is_up else f"busy-{self.started.pid}"
         self.ending: subprocess.Popen[str] | None = None
 
-    def find(self, target: Target, chance: random.Random) -> Process | None:
-        """The process to kill."""
+    def find(self, phase: str, target: Target, chance: random.Random) -> Process | None:
+        """The process to kill. A lab that is up is its supervisor's: the end of `up` is none of the lab's then."""
         if target == "engine":
             return self.traces.engine()
         if target == "PID 1":
@@ -104,7 +104,7 @@ class Attempt:
         if not self.is_up:
             return command
         supervisor = self.traces.supervisor()
-        waits = command is not None and command.is_alive
+        waits = phase == "bring-up" and command is not None and command.is_alive
         return chance.choice([command, supervisor]) if waits else supervisor
 
     def has_pods(self) -> bool:
@@ -125,13 +125,13 @@ class Attempt:
             if phase == "tear-down":
                 if self.is_up:
                     self.started.wait(30)
-                victim, first = self._note(target, chance)
+                victim, first = self._note(phase, target, chance)
                 self._begin_tear_down()
                 log.wait_for("tear-down")
                 time.sleep(delay_s)
             else:
                 time.sleep(delay_s)
-                victim, first = self._note(target, chance)
+                victim, first = self._note(phase, target, chance)
             hit = bool(victim and first and pod_namespaces(first.pid) and _strike(victim) and log.phase() == phase)
             start = time.monotonic()
             if not hit:
@@ -140,9 +140,9 @@ class Attempt:
             self.traces.wait_until_gone()
             return time.monotonic() - start if hit and log.phase() == phase else None
 
-    def _note(self, target: Target, chance: random.Random) -> tuple[Process | None, Process | None]:
+    def _note(self, phase: str, target: Target, chance: random.Random) -> tuple[Process | None, Process | None]:
         self.traces.note()
-        return self.find(target, chance), self.traces.first_process()
+        return self.find(phase, target, chance), self.traces.first_process()
 
     def _begin_tear_down(self) -> None:
         """Ask for the lab's end, as its user does."""

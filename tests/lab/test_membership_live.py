@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -118,10 +119,28 @@ def test_overlays_of_all_nodes_follow_those_that_join_and_leave(plane: str) -> N
                 done = now(lab).command("exec", f"container/{here}", "--", "ping", "-c1", "-W2", address[there])
                 assert done.status == 0, done
             assert traces(lab, "192.168.1.13", "node1", "node2").keys() == {"node1", "node2"}
-            done = group(lab, "node", "rm", "late")
-            assert (done.status, done.stdout) == (0, "late is gone, and with it container far; pod late-1\n"), done
+            done = group(lab, "node", "rm", "late", "-o", "json")
+            went = {"node": "late", "containers": ["far"], "networks": [], "pods": ["late-1"]}
+            assert (done.status, json.loads(done.stdout)) == (0, went), done
             assert nodes_of_overlays(lab) == {"wide": ["node1", "node2"], "narrow": ["node1", "node2"]}
             assert traces(lab, "192.168.1.13", "node1", "node2") == {}
+
+
+def test_containers_that_come_while_a_node_leaves_are_refused_or_go_with_it() -> None:
+    with running("--nodes", "3", "--pods", "1", "--set", "controlPlane.store=none") as lab:
+        with ThreadPoolExecutor(6) as starting:
+            came = [starting.submit(group, lab, "container", "run", f"w{n}", "--node", "node3") for n in range(6)]
+            wait_until(lambda: group(lab, "container", "ls", "-o", "json").stdout != "[]\n", "one runs", within_s=20)
+            left = group(lab, "node", "rm", "node3", "-o", "json")
+            said = [each.result() for each in came]
+        assert left.status == 0, left
+        ran = {f"w{number}" for number, done in enumerate(said) if done.status == 0}
+        assert ran <= set(json.loads(left.stdout)["containers"]), (ran, left)
+        refused = [done.stderr for done in said if done.status]
+        assert [text for text in refused if "node3 is leaving" not in text and "one of node1, node2" not in text] == []
+        assert json.loads(group(lab, "container", "ls", "-o", "json").stdout) == []
+        join(lab)
+        leave(lab, "node3")
 
 
 def nodes_of_overlays(lab: RunningLab) -> dict[str, list[str]]:

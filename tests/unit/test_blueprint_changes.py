@@ -57,6 +57,10 @@ def test_who_joins_a_cluster_of_kinds_is_called_as_kind_would_call_it() -> None:
     ("names", "next_one"),
     [
         (["cp", "w1", "w2"], "w3"),
+        (["cp", "my-worker1", "my-worker2"], "my-worker3"),
+        (["my-control-plane", "my-worker1", "my-worker2"], "my-worker3"),
+        (["cp", "my-worker2"], "my-worker1"),
+        (["cp", "my-worker"], "my-worker2"),
         (["cp", "w2"], "w1"),
         (["cp", "berlin", "paris"], "node4"),
         (["cp", "berlin"], "node3"),

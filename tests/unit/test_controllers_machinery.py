@@ -21,6 +21,7 @@ from mininetes.agents.running import together
 from mininetes.agents.workqueue import LONGEST_RETRY_S, WorkQueue
 from mininetes.apiserver.client import Unreachable
 from mininetes.apiserver.errors import ApiError
+from mininetes.apiserver.informer import Known
 
 QUICK = ElectionTimes(lease_s=1.0, renew_deadline_s=0.2, retry_s=0.02)
 
@@ -133,7 +134,7 @@ def obj(version: int, **metadata: Any) -> dict[str, Any]:
 
 
 def test_what_was_written_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    items: dict[str, Any] = {}
+    items = Known()
     expected = Expectations()
     expected.written("k", items, obj(5))
     assert expected.pending("k") > 0
@@ -148,8 +149,14 @@ def test_what_was_written_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     assert expected.pending("k") > 0
     items["n/x"] = obj(6, deletionTimestamp="t")
     assert expected.pending("k") == 0
-    monkeypatch.setattr(expectations, "LONGEST_WAIT_S", 0.0)
     expected.written("k", items, obj(9))
+    assert expected.pending("k") > 0
+    del items["n/x"]
+    assert expected.pending("k") > 0
+    items.version = 10
+    assert expected.pending("k") == 0, "it came and went before anybody looked"
+    monkeypatch.setattr(expectations, "LONGEST_WAIT_S", 0.0)
+    expected.written("k", items, obj(11))
     assert expected.pending("k") == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mininetes.agents.kubeproxy.compiling import compiler
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, MininetesError
 from mininetes.spec import describe
 from mininetes.testbed.preflight import checked
 
@@ -46,10 +46,23 @@ def test_so_is_a_file_that_is_no_part(field: str, text: str, tmp_path: Path) -> 
     assert refused.value.field == f"spec.{field}"
 
 
-def test_a_mode_is_loaded_once_and_its_errors_name_who_asked(tmp_path: Path) -> None:
+def test_a_mode_is_loaded_once_until_it_changes_and_its_errors_name_who_asked(tmp_path: Path) -> None:
     path = tmp_path / "counted.py"
-    path.write_text(f"open({str(tmp_path / 'loads')!r}, 'a').write('+')\nLIKE = 'iptables'\ncompile_rules = 1\n")
-    for field in ("spec.proxy.mode", "--mode"):
-        with pytest.raises(BadInput, match=f"^{field}: .*a file with compile_rules"):
-            compiler(str(path), field)
-    assert (tmp_path / "loads").read_text() == "+"
+    text = f"open({str(tmp_path / 'loads')!r}, 'a').write('+')\nLIKE = 'iptables'\ncompile_rules = 1\n"
+    for loads, more in (("+", ""), ("++", "# changed\n")):
+        path.write_text(text + more)
+        for field in ("spec.proxy.mode", "--mode"):
+            with pytest.raises(BadInput, match=f"^{field}: .*a file with compile_rules"):
+                compiler(str(path), field)
+        assert (tmp_path / "loads").read_text() == loads
+
+
+def test_the_rules_are_those_of_the_file_as_it_is_now(tmp_path: Path) -> None:
+    view: Any = None
+    path = tmp_path / "edited.py"
+    path.write_text("LIKE = 'iptables'\ndef compile_rules(view): raise ValueError('old')\n")
+    before = compiler(str(path))
+    path.write_text("LIKE = 'iptables'\ndef compile_rules(view): raise ValueError('new')\n")
+    for rules, said in ((before, "old"), (compiler(str(path)), "new")):
+        with pytest.raises(MininetesError, match=rf"^ValueError: {said} \(edited\.py:2\)$"):
+            rules(view)

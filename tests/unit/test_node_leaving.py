@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from mininetes.cli import nodes
 from mininetes.cli.nodes import farewell
 from mininetes.testbed.node_leaving import unowned
 
@@ -30,6 +34,14 @@ NOTHING: dict[str, list[str]] = {"containers": [], "networks": [], "pods": []}
 )
 def test_a_node_that_leaves_says_what_went_with_it(gone: dict[str, list[str]], words: str) -> None:
     assert farewell("node3", {**NOTHING, **gone}) == words
+
+
+def test_programs_get_the_same_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = {**NOTHING, "networks": ["deep (overlay)"], "pods": [f"p{number}" for number in range(9)]}
+    monkeypatch.setattr(nodes.state, "find", lambda name: SimpleNamespace(control=name))
+    monkeypatch.setattr(nodes, "ask", lambda control, **request: gone)
+    done = CliRunner().invoke(nodes.node_command, ["rm", "node3", "-o", "json"], standalone_mode=False)
+    assert json.loads(done.stdout) == {"node": "node3", **gone}
 
 
 def pod(name: str, namespace: str = "default", **more: Any) -> dict[str, Any]:

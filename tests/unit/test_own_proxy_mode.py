@@ -190,16 +190,17 @@ def test_what_a_file_would_change_is_told_in_a_line_when_the_mode_fails(own: Pat
 def test_what_a_file_would_change_is_told_with_the_labs_own_parts(own: Path, tmp_path: Path) -> None:
     (own / "proxy_rules" / "mine.py").rename(own / "proxy_rules" / "iptables.py")
     with_parts = engine_config(describe({}))["parts"]
+    mode = draw(describe({})).files["proxy"]
     parts.use([])
     lab = LabState("lab1", tmp_path)
-    lab.describe(parts=with_parts)
+    lab.describe(parts=[*with_parts, str(tmp_path / "gone")], files={"proxy": mode, "fabric": "/gone/fabric.py"})
     rules = Rules("node1", "iptables", {}, [], [], [NODE])
     before = rules._lines()
     use_parts_of(lab)
     assert "-A MINE -j RETURN" in rules._lines()
     assert "-A MINE -j RETURN" not in before
-    lab.describe(parts=[str(tmp_path / "gone")])
-    with pytest.raises(BadInput, match=r"lab lab1: '.*gone' is not valid: a folder that is still there"):
+    Path(mode).unlink()
+    with pytest.raises(BadInput, match=r"lab lab1: '.*/iptables\.py' is not valid: a file that is still there"):
         use_parts_of(lab)
 
 

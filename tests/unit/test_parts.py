@@ -47,6 +47,31 @@ def test_a_cni_configuration_is_called_by_its_whole_name_or_without_its_ending(o
     assert parts.find("cni", "mine").path == path
 
 
+def test_a_cni_configuration_goes_before_the_plugin_of_its_name(own: Path) -> None:
+    assert parts.find("cni", "bash-bridge").path.name == "bash-bridge.conflist"
+    (own / "cni_scripts" / "bash-bridge").write_text("#!/bin/bash\n")
+    assert parts.find("cni", "bash-bridge").path == ROOT / "cni_scripts/bash-bridge.conflist"
+
+
+def test_a_plugin_without_a_cni_configuration_is_said_to_be_one(own: Path) -> None:
+    plugin = own / "cni_scripts" / "alone"
+    plugin.write_text("#!/bin/bash\n")
+    right = r"a configuration \(a plugin is there, and no alone\.conflist\), or one of: bash-bridge\.conflist, "
+    with pytest.raises(BadInput, match=rf"^spec\.cni: 'alone' is not valid: {right}"):
+        parts.find("cni", "alone", "spec.cni")
+    with pytest.raises(BadInput, match=r"^spec\.cni: '.*/alone' is not valid: a configuration, whose name ends in \."):
+        parts.find("cni", str(plugin), "spec.cni")
+
+
+def test_a_name_is_one_wherever_a_file_is_so_called(tmp_path: Path) -> None:
+    for name in ("bash-bridge", "mine.conflist"):
+        (tmp_path / name).touch()
+    assert parts.absolute("bash-bridge", tmp_path) == "bash-bridge"
+    assert parts.absolute("mine.conflist", tmp_path) == str(tmp_path / "mine.conflist")
+    assert parts.absolute_program("bash-bridge", tmp_path) == str(tmp_path / "bash-bridge")
+    assert parts.absolute_program("not-here", tmp_path) == "not-here"
+
+
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "special.py"
     path.write_text("CONNECTS_NODES = True\n")
@@ -96,6 +121,15 @@ def test_a_path_to_nothing_lists_the_names_too(path: str) -> None:
 def test_a_parts_folder_must_be_there() -> None:
     with pytest.raises(BadInput, match=r"--parts.*/nothing/there.*a folder"):
         parts.use([Path("/nothing/there")])
+
+
+def test_of_a_labs_folders_those_that_are_gone_are_left_out_unless_the_lab_was_made_of_them(own: Path) -> None:
+    there, gone = own / "there", own / "gone"
+    there.mkdir()
+    parts.use_of_lab("lab1", [str(gone), str(there)], [str(ROOT / "topologies/fabrics/static.py")])
+    assert parts.used() == [own, there]
+    with pytest.raises(BadInput, match=r"^lab lab1: '.*/gone/mine\.py' is not valid: a file that is still there"):
+        parts.use_of_lab("lab1", [str(gone)], [str(gone / "mine.py")])
 
 
 def test_the_hash_is_that_of_the_file(own: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,6 +83,50 @@ def test_without_any_error_the_log_is_named(tmp_path: Path, monkeypatch: pytest.
     heard, said = waited(tmp_path, monkeypatch, {"node1": Stuck("")})
     assert heard == []
     assert said.endswith("on node1: see /var/log/kube-proxy.log there")
+
+
+class Synced(Stuck):
+    """One whose rules are in force once it has waited a moment, from a file that was as ``sha256`` says."""
+
+    def __init__(self, mode: str, sha256: str) -> None:
+        super().__init__("")
+        self.mode, self.mode_sha256 = mode, sha256
+
+    async def run(self) -> None:
+        await asyncio.sleep(0.05)
+        self.metrics.last_synced = 1.0
+        await super().run()
+
+
+def test_a_mode_is_switched_to_when_it_is_another_or_its_file_has_changed(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.py", tmp_path / "other.py"
+    for path in (mine, other):
+        path.write_text("LIKE = 'iptables'\n")
+    made: list[Synced] = []
+
+    async def story() -> list[int]:
+        tasks, counts = AgentTasks(), []
+        with ThreadPoolExecutor(1) as executor:
+            seats = ProxySeats(describe({"proxy": str(mine)}), tasks, executor)
+
+            @contextlib.asynccontextmanager
+            async def maker() -> AsyncIterator[Runs]:
+                await asyncio.sleep(0.05)
+                made.append(Synced(seats.mode, hashlib.sha256(Path(seats.mode).read_bytes()).hexdigest()))
+                yield made[-1]
+
+            tasks.add("node1", seats.name, maker, AgentLog(str(tmp_path / "log")))
+            tasks.start_all()
+            await seats.synced(["node1"], within_s=5.0)
+            for path, text in ((mine, ""), (mine, "# new\n"), (mine, ""), (other, ""), (other, "# new\n"), (mine, "")):
+                path.write_text(path.read_text() + text)
+                await seats.switch(str(path), ["node1"], within_s=5.0)
+                counts.append(len(made))
+                assert made[-1].metrics.last_synced
+            await tasks.close()
+        return counts
+
+    assert asyncio.run(story()) == [1, 2, 2, 3, 4, 5]
 
 
 def test_many_nodes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,7 @@ def test_what_was_heard_is_judged_by_endpoints_and_by_the_clients_they_saw(
     ],
 )
 def test_of_endpoints_that_do_not_say_who_they_are_none_is_claimed(what: Heard, measured: str, wrong: str) -> None:
-    mute = replace(question("pod/b"), told=False)
+    mute = replace(question("pod/b"), mute=frozenset({"10.244.2.5:8080"}), endpoints={"a": "10.244.1.5:8080"})
     line = judge(mute, what)
     assert (line.measured, line.wrong, line.only_connected) == (measured, wrong, not wrong)
     table = TruthTable((line,))
@@ -259,8 +259,10 @@ def test_of_endpoints_that_do_not_say_who_they_are_none_is_claimed(what: Heard, 
     assert "it does" not in said.get()
     if not wrong:
         assert re.search(r"10\.244\.2\.5:8080 +connected$", said.get(), re.MULTILINE)
-        assert table.summary().endswith("all as they must be; 1 connected to endpoints that do not say who they are")
-        assert "<system-out>connected: the endpoints do not say" in table.junit()
+        assert table.summary().endswith(
+            "all as they must be; 1 connected to endpoints that do not all say who they are"
+        )
+        assert "<system-out>connected: the endpoints do not all say" in table.junit()
     told = judge(question("pod/b"), heard(("a", "10.244.1.6"), ("c", "10.244.1.6")))
     assert (told.measured, told.only_connected) == (told.expected, False)
 
@@ -268,13 +270,45 @@ def test_of_endpoints_that_do_not_say_who_they_are_none_is_claimed(what: Heard, 
 def test_an_endpoint_that_says_who_it_is_may_be_the_wrong_one_beside_those_that_do_not() -> None:
     one = question("pod/b")
     path = replace(one.paths[0], expected=Expected(Outcome.DNAT, ("10.244.2.5:8080",)))
-    line = judge(replace(one, paths=(path,), told=False), heard(("a", "10.244.1.6"), connected=3))
+    mixed = replace(one, paths=(path,), mute=frozenset({"10.244.2.5:8080"}))
+    line = judge(mixed, heard(("a", "10.244.1.6"), connected=3))
     assert line.wrong == "answered by 10.244.1.5:8080, which must not get it"
+
+
+def test_of_mixed_endpoints_each_row_is_judged_by_its_own_and_clients_where_they_are_heard() -> None:
+    local = service(ports=NODE_PORT, type="NodePort", externalTrafficPolicy="Local")
+    found = scene(local, endpoint_slice(*ENDS), responders={"10.244.2.5:8080/tcp": "c"})
+    rows = asked(found)
+    mute, told, both = (rows["client1", "node port", "node1"], rows["client1", "node port", "node2"],
+                        rows["pod/b", "cluster IP", ""])  # fmt: skip
+    options = AskOptions()
+    assert [asking_of(each, options).times for each in (mute, told, both)] == [4, 20, 4]
+    line = judge(told, heard(("c", "203.0.113.2")))
+    assert (line.measured, line.wrong, line.only_connected) == ("DNAT to 10.244.2.5:8080", "", False)
+    assert judge(told, heard(connected=20)).wrong == "20 connected, answered by nobody"
+    assert judge(told, heard(("c", "192.168.1.12"))).wrong == "10.244.2.5:8080 saw 192.168.1.12, not 203.0.113.2"
+    assert judge(mute, heard(connected=4)).measured == "connected"
+    assert judge(mute, heard(("c", "203.0.113.2"))).wrong == "answered by 10.244.2.5:8080, which must not get it"
+    assert judge(both, heard(("c", "10.244.1.6"), connected=3)).measured == "connected"
+    masqueraded = judge(both, heard(("c", "192.168.1.11"), connected=3))
+    assert masqueraded.wrong == "10.244.2.5:8080 saw 192.168.1.11, not 10.244.1.6"
+    either = replace(told, paths=(*mute.paths, *told.paths))  # the network may choose either node
+    assert asking_of(either, options).times == 20
+    assert judge(either, heard(("c", "203.0.113.2"))).measured == "DNAT to 10.244.2.5:8080"
+    assert judge(either, heard(connected=20)).measured == "connected"
+
+
+@pytest.mark.parametrize(("answering", "which"), [({}, "its"), ({"10.244.2.5:8080/udp": "c"}, "some of its")])
+def test_udp_is_not_asked_where_endpoints_are_mute(answering: dict[str, str], which: str) -> None:
+    ports = [{"name": "http", "port": 90, "protocol": "UDP"}]
+    ends = endpoint_slice(*ENDS, ports=[{"name": "http", "port": 8080, "protocol": "UDP"}])
+    found = questions(scene(service(ports=ports), ends, responders=answering))
+    assert found.skipped == (f"default/web:http/udp: {which} endpoints do not say who they are",)
 
 
 def test_what_answers_where_a_mute_service_is_to_be_left_alone_is_not_called_left_alone() -> None:
     one = question("pod/b")
-    mute = replace(one, paths=(replace(one.paths[0], expected=Expected(Outcome.NOMATCH)),), told=False)
+    mute = replace(one, paths=(replace(one.paths[0], expected=Expected(Outcome.NOMATCH)),), mute=frozenset({"x"}))
     assert judge(mute, heard(connected=2)).measured == "connected"
     assert judge(mute, heard(refused=2)).measured == "NOMATCH"
 

@@ -72,13 +72,12 @@ def check(template: Path, plugins: Mapping[str, Path], folders: Iterable[Path] =
     return configuration.at(version)
 
 
-def install(node: str, template: Path, values: Mapping[str, str | int], plugins: Mapping[str, Path]) -> None:
+def install(node: str, name: str, template: str, values: Mapping[str, str | int], plugins: Mapping[str, Path]) -> None:
     """Give a node its bin dir and its configuration as /etc/cni/net.d/10-NAME. May be called again."""
     bin_dir = Path(node_path(node, BIN_DIR))
-    for name, path in plugins.items():
-        link = bin_dir / name
+    for plugin, path in plugins.items():
+        link = bin_dir / plugin
         if not link.is_symlink():
             link.symlink_to(path)
-    text = fill_in(read_text(template, template.name), values, template.name)
-    target = Path(node_path(node, CONF_DIR)) / f"10-{template.name}"
-    target.write_text(text)
+    target = Path(node_path(node, CONF_DIR)) / f"10-{name}"
+    target.write_text(fill_in(template, values, name))

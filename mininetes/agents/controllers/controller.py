@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from mininetes.agents.controllers.expectations import Expectations
 from mininetes.agents.controllers.settings import ControllerSettings
@@ -16,7 +16,7 @@ from mininetes.agents.running import together
 from mininetes.agents.workqueue import WorkQueue
 from mininetes.apiserver.client import Client, Unreachable
 from mininetes.apiserver.errors import ApiError
-from mininetes.apiserver.informer import Informer
+from mininetes.apiserver.informer import Informer, Known
 from mininetes.errors import MininetesError
 
 T = TypeVar("T")
@@ -70,13 +70,13 @@ class Controller(ABC):
     async def sync(self, key: str) -> float | None:
         """Make one object as it should be."""
 
-    def watch(self, resource: str, namespace: str = "") -> dict[str, dict[str, Any]]:
+    def watch(self, resource: str, namespace: str = "") -> Known:
         """Have each changed object of a kind synced under its own key. Returns the objects known."""
         informer = self.shared.informer(resource, namespace)
         informer.on_change(lambda _, old, new: self.queue.add(key_of(new or old or {})))
         return informer.items
 
-    def watch_owned(self, resource: str, owner_kind: str) -> dict[str, dict[str, Any]]:
+    def watch_owned(self, resource: str, owner_kind: str) -> Known:
         """Have the owner synced when an object changes whose controller is of that kind. Returns the objects known."""
 
         def changed(_: str, old: Object | None, new: Object | None) -> None:

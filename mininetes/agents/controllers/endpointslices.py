@@ -14,6 +14,7 @@ from mininetes.agents.controllers.topology_hints import cpu_shares, wants_hints,
 from mininetes.agents.controllers.trigger_times import TriggerTimes, stamp
 from mininetes.agents.objects import Object, is_deleted, labels_of, uid_of
 from mininetes.apiserver.errors import ApiError
+from mininetes.apiserver.informer import Known
 
 
 def groups_of(service: Mapping[str, Any], pods: Iterable[Object], nodes: Iterable[Object]) -> dict[Ports, list[Object]]:
@@ -32,7 +33,7 @@ def by_service(found: Mapping[str, Any]) -> str:
     return f"{found['metadata'].get('namespace', '')}/{labels_of(found).get(SERVICE_NAME, '')}"
 
 
-async def write_slices(controller: Controller, key: str, slices: dict[str, Object], changes: SliceChanges) -> None:
+async def write_slices(controller: Controller, key: str, slices: Known, changes: SliceChanges) -> None:
     """Do what is to be done to slices, and expect to see it. Raises ApiError."""
     for each in changes.update:
         controller.expectations.written(key, slices, await controller.client.update(SLICES, each))

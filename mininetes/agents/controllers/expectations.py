@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mininetes.agents.objects import is_deleted, key_of, uid_of, version_of
+from mininetes.apiserver.informer import Known
 
 LONGEST_WAIT_S = 30.0
-"""After this long a write is taken as seen: the object may have come and gone between two looks."""
-
-Items = dict[str, dict[str, Any]]
+"""After this long a write is taken as seen: the informer may have lost its server."""
 
 
 class Expectations:
@@ -24,11 +23,11 @@ class Expectations:
     def __init__(self) -> None:
         self._unseen: dict[str, list[tuple[float, Callable[[], bool]]]] = {}
 
-    def written(self, key: str, items: Items, obj: dict[str, Any]) -> None:
+    def written(self, key: str, items: Known, obj: dict[str, Any]) -> None:
         """``obj`` is what the server answered to a create or an update; ``items`` the informer's objects."""
         self._expect(key, lambda: _shows(items, obj))
 
-    def removed(self, key: str, items: Items, obj: dict[str, Any]) -> None:
+    def removed(self, key: str, items: Known, obj: dict[str, Any]) -> None:
         """``obj`` was deleted, or has begun to be."""
         self._expect(key, lambda: _gone(items, obj))
 
@@ -47,11 +46,12 @@ class Expectations:
             self._unseen.setdefault(key, []).append((time.monotonic() + LONGEST_WAIT_S, seen))
 
 
-def _shows(items: Items, obj: dict[str, Any]) -> bool:
+def _shows(items: Known, obj: dict[str, Any]) -> bool:
     there = items.get(key_of(obj))
-    return there is not None and version_of(there) >= version_of(obj)
+    newest = items.version if there is None else version_of(there)  # it may have come and gone again
+    return newest >= version_of(obj)
 
 
-def _gone(items: Items, obj: dict[str, Any]) -> bool:
+def _gone(items: Known, obj: dict[str, Any]) -> bool:
     there = items.get(key_of(obj))
     return there is None or uid_of(there) != uid_of(obj) or is_deleted(there)

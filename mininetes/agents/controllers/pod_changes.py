@@ -10,6 +10,7 @@ from mininetes.agents.controllers.controller import Controller
 from mininetes.agents.controllers.pod_sets import Claim, adoption, letting_go
 from mininetes.agents.objects import Object, uid_of
 from mininetes.apiserver.errors import ApiError
+from mininetes.apiserver.informer import Known
 
 MOST_AT_ONCE = 64
 
@@ -17,7 +18,7 @@ MOST_AT_ONCE = 64
 class PodChanges:
     """Changes the pods of the owners that one controller looks after."""
 
-    def __init__(self, controller: Controller, pods: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, controller: Controller, pods: Known) -> None:
         self._controller = controller
         self._client = controller.client
         self._pods = pods

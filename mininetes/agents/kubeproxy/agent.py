@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from mininetes.agents.agent import Agent, Placement
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.kubeproxy.compiling import compiler, mode_like, mode_title
+from mininetes.agents.kubeproxy.compiling import compiler, mode_like, mode_sha256, mode_title
 from mininetes.agents.kubeproxy.configuration import KubeProxyConfig
 from mininetes.agents.kubeproxy.health import (
     ANYWHERE,
@@ -67,6 +67,8 @@ class KubeProxy(Agent):
     ) -> None:
         super().__init__(place, client, log)
         self.mode, self.config = mode, config
+        self.mode_sha256 = mode_sha256(mode)
+        """Of the mode's file as this proxy has it."""
         self.metrics = Metrics()
         like = mode_like(mode)
         periods = config.sync_settings(like)

@@ -37,18 +37,20 @@ RULESET_OF: dict[str, type] = {
 }
 
 
-_loaded: dict[Path, ModuleType] = {}
+_loaded: dict[Path, tuple[str, ModuleType]] = {}
 
 
 def _module(part: parts.Part) -> ModuleType:
-    """A part's file as a module, loaded once in a process."""
-    if part.path not in _loaded:
-        _loaded[part.path] = part.module()
-    return _loaded[part.path]
+    """A part's file as a module, loaded once in a process, and again when the file has changed."""
+    text, module = _loaded.get(part.path, ("", None))
+    if module is None or text != part.sha256:
+        module = part.module()
+        _loaded[part.path] = part.sha256, module
+    return module
 
 
 def compiler(mode: str, field: str = "mode") -> Compiler:
-    """What writes a mode's rules, its part loaded once in a process. Raises BadInput when there is none such.
+    """What writes a mode's rules, from its part as that is now. Raises BadInput when there is none such.
 
     When the part fails, or returns something else than its mode's kind of ruleset, it raises MininetesError with
     the part's file.
@@ -74,6 +76,11 @@ def compiler(mode: str, field: str = "mode") -> Compiler:
         return cast(Ruleset, ruleset)
 
     return checked
+
+
+def mode_sha256(mode: str) -> str:
+    """The sha256 of the file that writes a mode's rules, as it is now. Raises BadInput when there is none such."""
+    return _part(mode, "mode").sha256
 
 
 def mode_like(mode: str, field: str = "mode") -> Mode:
