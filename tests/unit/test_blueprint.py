@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mininetes import parts
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, MininetesError
 from mininetes.kernel.netstate import Hop, NetState
 from mininetes.probes.vantage import Target, Vantage
 from mininetes.spec import describe
@@ -381,6 +381,20 @@ def test_a_plan_for_a_host_that_is_not_there_is_refused(tmp_path: Path) -> None:
     )
     text = refused(fabric=str(path))
     assert "moon" in text
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("    raise KeyError('q')", r"fabric .*mine\.py: plan: KeyError: 'q' \(mine\.py:3\)"),
+        ("    return 3", r"fabric .*: plan: 'int' is not valid: returning the hosts' NetState"),
+    ],
+)
+def test_a_plan_with_a_mistake_is_said_in_a_line(tmp_path: Path, body: str, words: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"CONNECTS_NODES = True\ndef plan(view):\n{body}\n")
+    with pytest.raises(MininetesError, match=words):
+        drawn(fabric=str(path))
 
 
 def test_a_missing_plugin_is_named_with_those_there_are(plugins: Path) -> None:

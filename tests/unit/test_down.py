@@ -29,8 +29,8 @@ def test_a_lab_is_named_or_of_the_environment(
     assert done.output == "".join(f"{name} is gone\n" for name in ended)
 
 
-@pytest.mark.parametrize("arguments", [["mine", "--all"], ["--lab", "mine", "--all"]])
-def test_either_one_or_all(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["mine", "--all"], ["--lab", "mine", "--all"], ["--lab", "mine", "other"]])
+def test_either_one_or_all_and_one_name(arguments: list[str]) -> None:
     done = CliRunner().invoke(labs.down_command, arguments)
     assert isinstance(done.exception, BadInput)
     assert "'mine'" in str(done.exception)
