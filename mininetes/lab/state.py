@@ -48,6 +48,10 @@ def _is_locked(fd: int, byte: int) -> bool:
     return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
+_LONGEST_SOCKET = 107
+"""sun_path less its end (unix(7))."""
+
+
 def base() -> Path:
     """Where this user's labs have their state folders; made when missing, for this user alone.
 
@@ -175,9 +179,12 @@ def _remove(state: LabState) -> None:
 def hold(name: str) -> Held:
     """Take the state folder of a new lab; a stale one of that name is removed first.
 
-    Raises BadInput when a lab of that name is up.
+    Raises BadInput when a lab of that name is up, and when the folder's path leaves a socket in it no name.
     """
     state = LabState(check_lab_name(name), base() / name)
+    if len(os.fsencode(state.control)) > _LONGEST_SOCKET:
+        right = f"shorter: a socket's path has {_LONGEST_SOCKET} bytes at most, and {state.control} is longer"
+        raise BadInput("XDG_RUNTIME_DIR", str(state.folder.parent.parent), right)
     fd = None
     while fd is None:
         with contextlib.suppress(FileExistsError):

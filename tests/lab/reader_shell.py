@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,10 +47,11 @@ def reader(folder: Path) -> Iterator[Shell]:
     environment = {**os.environ, "PATH": path, "COLUMNS": "120", "TERM": "dumb", "HOME": str(folder)}
     environment.pop("MININETES_LAB", None)
     environment["KUBECONFIG"] = str(folder / "kubeconfig")
-    if os.geteuid() != 0:
-        environment["XDG_RUNTIME_DIR"] = str(folder)
-    with shell(folder, environment) as found:
-        yield found
+    with tempfile.TemporaryDirectory(prefix="mn-") as runtime:  # of a short name: sockets' paths have few bytes
+        if os.geteuid() != 0:
+            environment["XDG_RUNTIME_DIR"] = runtime
+        with shell(folder, environment) as found:
+            yield found
 
 
 def wrong_of(terminal: Shell, lines: Iterable[str]) -> list[str]:
