@@ -115,7 +115,7 @@ def questions(scene: Scene, wanted: Callable[[str], bool] = lambda _: True) -> Q
             skipped.append(f"{port.name}/{port.protocol}: {why}")
             continue
         by_node = {node: ports[key] for node, ports in names.items() if key in ports}
-        asked += _of_port(scene, by_node, skipped)
+        asked += _of_port(scene, by_node, mute, skipped)
         if port.health_check_node_port and port.health_check_node_port not in health:
             health.add(port.health_check_node_port)
             asked += _of_health(scene, by_node)
@@ -135,12 +135,13 @@ def _mute(scene: Scene, traffic: PortTraffic) -> frozenset[str]:
     return frozenset(each for each in endpoints if not scene.responders.get(_endpoint_key(traffic, each)))
 
 
-def _of_port(scene: Scene, by_node: Mapping[str, PortTraffic], skipped: list[str]) -> Iterator[Question]:
+def _of_port(
+    scene: Scene, by_node: Mapping[str, PortTraffic], mute: frozenset[str], skipped: list[str]
+) -> Iterator[Question]:
     traffic = next(iter(by_node.values()))
     port = traffic.port
     titles = {str(each): scene.responders.get(_endpoint_key(traffic, str(each)), "") for each in traffic.endpoints}
     endpoints = {title: endpoint for endpoint, title in titles.items() if title}
-    mute = _mute(scene, traffic)
     addresses = {each.address for each in traffic.endpoints}
     for source, who in _sources(scene, by_node, addresses):
         for to, at, address, number in _targets(scene, traffic, source):
