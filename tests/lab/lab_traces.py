@@ -32,6 +32,8 @@ POD_NAMESPACES = "run/mininetes/nodes/*/run/netns/*"
 """Below the root directory of the lab's first process."""
 
 _EXITING = 0x4  # PF_EXITING of linux/sched.h
+_KERNEL_THREAD = 0x200000  # PF_KTHREAD
+_EXEC_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,21 @@ def process(pid: int) -> Process | None:
     try:
         name, _, rest = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
         inside = re.search(r"^NSpid:(.*)$", Path(f"/proc/{pid}/status").read_text(errors="replace"), re.MULTILINE)
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+        command = _command(pid)
+        fields = rest.split()
+        alive = fields[0] not in "ZX" and not int(fields[6]) & (_EXITING | _KERNEL_THREAD)
+        end = time.monotonic() + _EXEC_S
+        while alive and not command and time.monotonic() < end:  # in the middle of its exec
+            time.sleep(0.001)
+            command = _command(pid)
     except OSError:
         return None
-    fields = rest.split()
     pids = tuple(int(each) for each in inside[1].split()) if inside else (pid,)
     return Process(pid, int(fields[1]), fields[0], int(fields[6]), pids, command or name.partition("(")[2])
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
 
 
 class Traces:

@@ -23,8 +23,8 @@ def test_a_pod_is_seen_at_its_own_address(cluster):
 def test_a_service_is_answered_by_all_its_pods(cluster, probe):
     cluster.apply(HERE / "web.yaml")
     cluster.wait_for("deployment/web")
-    cluster.wait_for(lambda: probe.service("web").holds, "web answers everywhere")
-    assert len(probe.service("web", times=40).pods) == 4
+    cluster.wait_for(lambda: len(probe.service("web", times=40).pods) == 4, "all four pods answer for web")
+    assert probe.service("web").holds
     assert probe.service("web", source="client1", at="node2").holds
 
 
