@@ -82,7 +82,7 @@ setup(
         'async-timeout>=4; python_version < "3.11"',
         "pydantic>=2",
         "PyYAML>=5.4",
-        "click>=8.1",
+        "click>=8.2",
         "rich>=13",
         "numpy>=1.21",
         "matplotlib>=3.5",

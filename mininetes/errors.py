@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+_MOST_NAMED = 20
+
 
 class MininetesError(Exception):
     """An expectation that did not hold, or a step that failed. Ends a command with status 1."""
@@ -27,6 +32,15 @@ class BadInput(MininetesError):
         self.field = field
         self.value = value
         self.right = right
+
+
+def one_of(known: Iterable[str], given: str, none: str = "none: there are none") -> str:
+    """For `BadInput.right`: what there is; of many, those that look most like what was given, and how many more."""
+    names = list(known)
+    if len(names) > _MOST_NAMED:
+        near = difflib.get_close_matches(given, names, n=_MOST_NAMED, cutoff=0.0)
+        return f"one of {', '.join(near)} and {len(names) - len(near)} more"
+    return f"one of {', '.join(names)}" if names else none
 
 
 class MissingFeature(MininetesError):

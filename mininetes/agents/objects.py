@@ -12,6 +12,9 @@ Object = dict[str, Any]
 SYSTEM = "kube-system"
 """The namespace of the cluster's own objects."""
 
+SERVICE_NAME = "kubernetes.io/service-name"
+"""The label of an endpoint slice that names its service."""
+
 MIRROR = "kubernetes.io/config.mirror"
 """The annotation of a pod that shows a kubelet's static pod."""
 
@@ -37,6 +40,11 @@ def version_of(obj: Mapping[str, Any]) -> int:
 def labels_of(obj: Mapping[str, Any]) -> dict[str, str]:
     """The object's labels."""
     return obj["metadata"].get("labels") or {}
+
+
+def service_of_slice(found: Mapping[str, Any]) -> str:
+    """The key of the service that an endpoint slice is for; it ends with "/" where it is for none."""
+    return f"{found['metadata'].get('namespace', '')}/{labels_of(found).get(SERVICE_NAME, '')}"
 
 
 def annotations_of(obj: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from mininetes.cli.options import lab_option
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 from mininetes.lab import state
 from mininetes.lab.asking import ask
 from mininetes.lab.entering import enter_lab, enter_node
@@ -32,20 +32,18 @@ def argv_in(lab: state.LabState, target: str, command: list[str]) -> list[str]:
     if target.startswith("pod/"):
         pod = pods.get(target.removeprefix("pod/"))
         if pod is None:
-            raise BadInput(
-                "pod", target, "one of " + (", ".join(f"pod/{name}" for name in pods) or "none: there are no pods")
-            )
+            raise BadInput("pod", target, one_of([f"pod/{name}" for name in pods], target, "none: there are no pods"))
         holder = hosts[pod["node"]]["pid"]
         return enter_node(lab_pid, holder, command, pod_netns=pod["netns"], pause_pid=pod["pid"])
     if target.startswith("container/"):
         containers = {each["name"]: each for each in ask(lab.control, op="container-ls")["containers"]}
         container = containers.get(target.removeprefix("container/"))
         if container is None:
-            known = ", ".join(f"container/{name}" for name in containers) or "none: there are no containers"
-            raise BadInput("container", target, f"one of {known}")
+            known = [f"container/{name}" for name in containers]
+            raise BadInput("container", target, one_of(known, target, "none: there are no containers"))
         return enter_node(lab_pid, hosts[container["node"]]["pid"], command, pod_netns=container["netns"])
     if target not in hosts:
-        raise BadInput("node", target, "one of " + ", ".join(hosts) + ", pod/NAME or container/NAME")
+        raise BadInput("node", target, f"{one_of(hosts, target)}, pod/NAME or container/NAME")
     return enter_node(lab_pid, hosts[target]["pid"], command)
 
 

@@ -102,8 +102,11 @@ def main() -> None:
         status = failed.exit_status
     except click.exceptions.Exit as left:
         status = left.exit_code
+    except click.exceptions.NoArgsIsHelpError as asked:
+        asked.show()
+        status = 2
     except click.ClickException as wrong:
-        wrong.show()
+        click.echo(f"mininetes: {_in_a_line(wrong)}", err=True)
         status = 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("mininetes: interrupted", err=True)
@@ -118,6 +121,14 @@ def main() -> None:
         click.echo(f"mininetes: {failed if given is None else given}", err=True)
         status = 1 if given is None else given.exit_status
     sys.exit(status)
+
+
+def _in_a_line(wrong: click.ClickException) -> str:
+    """What is wrong with the words of a command, and where the right ones are."""
+    text = " ".join(wrong.format_message().split())
+    if isinstance(wrong, click.UsageError) and wrong.ctx is not None:
+        return f"{text}{'' if text.endswith(('.', ')')) else '.'} See '{wrong.ctx.command_path} --help'."
+    return text
 
 
 def _argument_of(failed: OSError) -> BadInput | None:

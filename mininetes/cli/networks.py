@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mininetes.cli.options import lab_option, output_option
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 from mininetes.lab import state
 from mininetes.lab.asking import ask
 
@@ -83,7 +83,7 @@ def list_networks(lab: str | None, node: str | None, output: str) -> int:
     rows = ask(state.find(lab).control, op="net-ls")["networks"]
     known = list(dict.fromkeys(each for row in rows for each in row["nodes"]))
     if node is not None and node not in known:
-        raise BadInput("--node", node, "one of " + ", ".join(known))
+        raise BadInput("--node", node, one_of(known, node))
     rows = [row for row in rows if node is None or node in row["nodes"]]
     if output == "json":
         click.echo(json.dumps(rows, indent=2))

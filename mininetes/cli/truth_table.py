@@ -136,6 +136,8 @@ def truth_table_command(
     from mininetes.testbed.proxying import proxy_programs  # noqa: PLC0415
 
     AskOptions(connections, timeout_s)  # checks both before the lab is asked
+    if junit is not None and not junit.absolute().parent.is_dir():
+        raise BadInput("--junit", str(junit), "a file in a folder that exists")
     flows = _read_flows(flows_file) if flows_file is not None else []
     known = _read_known(known_file) if known_file is not None else []
     outside = [{"argv": each.argv, "title": each.title} for each in proxy_programs(programs)]

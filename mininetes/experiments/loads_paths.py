@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 from mininetes.experiments import loads
 from mininetes.experiments.lab import Lab
 from mininetes.experiments.results import Measurement
@@ -61,7 +61,7 @@ def place(lab: Lab, name: str) -> Vantage:
     """A place of the lab by its name: ``node1``, ``pod/node1-1``. Raises BadInput when there is none."""
     found = {each.name: each for each in lab.testbed.vantages()}
     if name not in found:
-        raise BadInput("place", name, f"one of {', '.join(found)}")
+        raise BadInput("place", name, one_of(found, name))
     return found[name]
 
 

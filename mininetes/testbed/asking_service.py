@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 from mininetes.probes.service_asking import Asking, AskOptions, ask_all
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def ask_service(testbed: Testbed, request: dict[str, Any]) -> dict[str, An
     places = {each.name: each for each in testbed.vantages()}
     for source in request["sources"]:
         if source not in places:
-            raise BadInput("source", source, f"one of {', '.join(places)}")
+            raise BadInput("source", source, one_of(places, source))
     where = (request["address"], request["port"], request["protocol"], request["times"])
     heard = await ask_all(
         [Asking(places[source].netns, *where, one_by_one=False) for source in request["sources"]], options

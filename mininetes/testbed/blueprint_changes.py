@@ -10,7 +10,7 @@ from typing import Any
 from mininet.topo import Topo
 
 from mininetes.cluster.underlay import Cable, Underlay, UnderlayHost, read_topo
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 from mininetes.spec_sections import HOST_NAME, NodeSpec
 from mininetes.testbed.blueprint import Blueprint, PodPlan
 from mininetes.testbed.fabric import FabricNode
@@ -120,7 +120,7 @@ def without_node(blueprint: Blueprint, name: str) -> Blueprint:
     """The blueprint with a node less. Raises BadInput when it is none, or one that the control plane needs."""
     names = [node.name for node in blueprint.spec.nodes]
     if name not in names:
-        raise BadInput("node", name, "one of " + ", ".join(names))
+        raise BadInput("node", name, one_of(names, name))
     if name in {node.name for node in blueprint.spec.masters} or len(names) == 1:
         raise BadInput("node", name, "a worker: the cluster needs this one")
     underlay = blueprint.underlay

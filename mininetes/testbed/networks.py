@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from mininetes.cluster.underlay import ANYWHERE
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 from mininetes.testbed.blueprint import Blueprint
 
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
@@ -180,7 +180,7 @@ class Ground:
     def node(self, name: str, place: str) -> NodeGround:
         """A node by its name. Raises BadInput."""
         if name not in self.nodes:
-            raise BadInput(place, name, "one of " + ", ".join(self.nodes))
+            raise BadInput(place, name, one_of(self.nodes, name))
         return self.nodes[name]
 
 

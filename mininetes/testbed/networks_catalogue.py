@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 from mininetes.spec_sections import DRIVERS, ContainerNetworkSpec, ContainerSpec, Described
 from mininetes.testbed.networks import (
     DEFAULT_BRIDGE,
@@ -326,8 +326,8 @@ class Catalogue:
     def find_container(self, name: str, place: Place) -> Container:
         """A container by its name."""
         if name not in self.containers:
-            known = ", ".join(self.containers) or "none: there are no containers"
-            raise BadInput(place.field("container"), name, f"one of {known}")
+            known = one_of(self.containers, name, "none: there are no containers")
+            raise BadInput(place.field("container"), name, known)
         return self.containers[name]
 
     def leave(self, owner: str) -> None:

@@ -15,7 +15,7 @@ from mininetes.agents.kubelet import RunningPod
 from mininetes.agents.kubelet.sandbox import make_sandbox
 from mininetes.agents.running import in_thread
 from mininetes.cluster.net import ClusterNet
-from mininetes.errors import BadInput, MininetesError
+from mininetes.errors import BadInput, MininetesError, one_of
 from mininetes.kernel import applier, features, rtnl
 from mininetes.kernel.netns import delete_named, in_netns
 from mininetes.kernel.netstate import NetState
@@ -382,7 +382,7 @@ class Networks:
         if name.startswith("pod/"):
             pods = {f"pod/{pod.title}": pod for pod in self._cluster.pods()}
             if name not in pods:
-                raise BadInput("pod", name, "one of " + (", ".join(pods) or "none: there are no pods"))
+                raise BadInput("pod", name, one_of(pods, name, "none: there are no pods"))
             pod = pods[name]
             if pod.host_network:
                 raise BadInput("pod", name, "a pod with a network namespace of its own")

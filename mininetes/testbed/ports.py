@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
+from mininetes.agents.objects import key_of, service_of_slice
 from mininetes.agents.packet_filter import FilterView
 from mininetes.agents.ports_table import PortsView, table
 from mininetes.apiserver.client import Unreachable
@@ -74,7 +75,7 @@ async def measure(testbed: Testbed, options: PortOptions | None = None) -> Ports
 def open_node_ports(services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]]) -> list[int]:
     """The TCP node ports that answer at every node: of services with a ready endpoint, wherever it is."""
     alive = {
-        (each["metadata"].get("namespace"), each["metadata"].get("labels", {}).get("kubernetes.io/service-name"))
+        service_of_slice(each)
         for each in slices
         for endpoint in each.get("endpoints") or []
         if endpoint.get("conditions", {}).get("ready") is not False
@@ -82,8 +83,7 @@ def open_node_ports(services: Iterable[Mapping[str, Any]], slices: Iterable[Mapp
     return sorted(
         port["nodePort"]
         for service in services
-        if (service["metadata"].get("namespace"), service["metadata"]["name"]) in alive
-        and service["spec"].get("externalTrafficPolicy") != "Local"
+        if key_of(service) in alive and service["spec"].get("externalTrafficPolicy") != "Local"
         for port in service["spec"].get("ports", [])
         if port.get("nodePort") and port.get("protocol", "TCP") == "TCP"
     )

@@ -87,6 +87,7 @@ class ProxySeats:
     ) -> None:
         """Wait until these nodes' rules are in force. Raises MininetesError that names those where they are not.
 
+        That is after ``within_s``, or as soon as a mistake in a mode's file keeps all that are waited for.
         ``trouble`` hears what keeps them when that takes long, and what else later. With an outside program
         nothing is waited for.
         """
@@ -99,13 +100,16 @@ class ProxySeats:
         told: set[str] = set()
         wanted = list(nodes)
         while waiting := [node for node in wanted if not self._is_synced(node)]:
-            if loop.time() > end:
+            hopeless = all(self._is_hopeless(node) for node in waiting)
+            if hopeless or loop.time() > end:
                 found |= self._troubles(waiting)
                 why = self._said({node: found[node] for node in waiting if node in found})
                 if silent := [node for node in waiting if node not in found]:
                     log = f"{self._spec.logging.directory}/{self.name}.log"
                     why.append(f"{self.name} on {_named(silent)}: see {log} there")
-                raise MininetesError(f"no rules of services within {within_s:g} s: {'; '.join(why)}")
+                raise MininetesError(
+                    f"no rules of services{'' if hopeless else f' within {within_s:g} s'}: {'; '.join(why)}"
+                )
             if loop.time() > look:
                 look = loop.time() + TROUBLES_EVERY_S
                 found |= self._troubles(waiting)  # one that is just starting anew says nothing for a moment
@@ -114,6 +118,10 @@ class ProxySeats:
                         trouble(each)
                     told.add(each)
             await asyncio.sleep(_LOOK_S)
+
+    def _is_hopeless(self, node: str) -> bool:
+        proxy = self._tasks.agent(node, self.name)
+        return isinstance(proxy, KubeProxy) and proxy.mode == self.mode and proxy.is_hopeless
 
     def _troubles(self, nodes: Iterable[str]) -> dict[str, str]:
         """What keeps these nodes' proxies, as their last errors say."""

@@ -101,14 +101,14 @@ def labs(rows: Sequence[Mapping[str, Any]], output: str) -> None:
         return
     listing = table(None, "name", "nodes", "underlay", "fabric", "up for", "pid")
     for row in rows:
-        age = time.time() - float(row["started"] or time.time())
+        age = f"{time.time() - float(row['started']):.0f} s" if row["started"] else "coming up"
         facts = (
             row["name"],
             row.get("nodes", ""),
             row.get("underlay", ""),
             row.get("fabric", ""),
-            f"{age:.0f} s",
-            row["pid"],
+            age,
+            row["pid"] or "",
         )
         listing.add_row(*(str(fact) for fact in facts))
     console.print(listing)

@@ -15,7 +15,7 @@ import yaml
 from mininetes.cli.api_access import kubeconfig_of, with_api
 from mininetes.cli.entering import NODE_ENVIRONMENT, argv_in, path_inside
 from mininetes.cli.objects import apply_one, checked_manifest, read_manifests
-from mininetes.errors import BadInput, MininetesError
+from mininetes.errors import BadInput, MininetesError, one_of
 from mininetes.lab.asking import ask
 from mininetes.lab.state import LabState
 from mininetes.testing.commands import Done, run, succeeded
@@ -90,14 +90,14 @@ class Cluster:
         """A node, or a client outside (``client1``). Raises BadInput that names those there are."""
         hosts = {host["name"]: host for host in self.status()["hosts"]}
         if name not in hosts:
-            raise BadInput("node", name, "one of " + ", ".join(hosts))
+            raise BadInput("node", name, one_of(hosts, name))
         return Place(self, name, name, name, str(hosts[name]["address"]))
 
     def pod(self, name: str) -> Place:
         """A pod that runs. Raises BadInput that names those there are."""
         pods = {pod["name"]: pod for pod in self.status()["pods"]}
         if name not in pods:
-            raise BadInput("pod", name, "one of " + (", ".join(pods) or "none: no pod runs"))
+            raise BadInput("pod", name, one_of(pods, name, "none: no pod runs"))
         return Place(self, f"pod/{name}", name, pods[name]["node"], str(pods[name]["address"]))
 
     @property

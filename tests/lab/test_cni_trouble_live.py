@@ -94,21 +94,27 @@ def test_what_comes_up_can_be_looked_into_and_is_not_asked_for_more(own: Path) -
     name = fresh_name()
     with coming_up(name, *up(own, name, 0)):
         assert mininetes("exec", "--lab", name, "node1", "--", "hostname").stdout == "node1\n"
+        listed = [line.split() for line in mininetes("ls").stdout.splitlines() if name in line]
+        assert [line[-2:] for line in listed] in ([["coming", "up"]], [["s", line[-1]] for line in listed]), listed
         said = f"mininetes: lab {name} is not up yet; exec and shell reach its nodes already\n"
         for command in ("status", "agents ls", "node add", "net ls", "probe latency", "graph"):
             refused = mininetes(*command.split(), "--lab", name, timeout_s=20)
             assert (refused.status, refused.stdout, refused.stderr) == (1, "", said), command
 
 
-def test_who_waits_is_told_the_proxy_modes_error(tmp_path: Path) -> None:
+def test_a_mistake_in_a_proxy_modes_file_ends_the_waiting(tmp_path: Path) -> None:
     (tmp_path / "proxy_rules").mkdir()
     (tmp_path / "proxy_rules" / "raiser.py").write_text(
         "LIKE = 'iptables'\ndef compile_rules(view):\n    raise KeyError('oops')\n"
     )
     name = fresh_name()
     options = ["--nodes", "2", "--pods", "0", "--proxy", "raiser"]
-    with coming_up(name, "--parts", str(tmp_path), "up", "--lab", name, *options) as said:
-        assert said == "still waiting: kube-proxy on node1, node2: KeyError: 'oops' (raiser.py:3)"
+    done = mininetes("--parts", str(tmp_path), "up", "--lab", name, *options, timeout_s=60)
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        "mininetes: no rules of services: kube-proxy on node1, node2: KeyError: 'oops' (raiser.py:3)\n"
+    )
+    assert not is_left(name)
 
 
 @contextlib.contextmanager

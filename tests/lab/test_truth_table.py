@@ -163,6 +163,7 @@ def test_a_rule_that_is_gone_is_a_row_that_does_not_hold(lab: RunningLab) -> Non
         (["--mode", "magic"], ["mode", "'magic'", "iptables"]),
         (["--connections", "1"], ["connections", "1", "10 to 1000"]),
         (["--timeout", "0"], ["timeout", "0", "60"]),
+        (["--junit", "/nowhere/x.xml"], ["--junit", "'/nowhere/x.xml'", "folder"]),
     ],
 )
 def test_bad_input_is_refused_by_name(lab: RunningLab, options: list[str], words: list[str]) -> None:

@@ -10,9 +10,10 @@ from mininetes.agents.controllers.endpoint_view import ports_at, selected
 from mininetes.agents.controllers.endpoints import subsets_of
 from mininetes.agents.controllers.endpointslice_mirroring import mirrored_groups
 from mininetes.agents.controllers.endpointslices import groups_of
-from mininetes.agents.controllers.slice_packing import MANAGED_BY, SERVICE_NAME, SliceChanges, pack
+from mininetes.agents.controllers.slice_packing import MANAGED_BY, SliceChanges, pack
 from mininetes.agents.controllers.topology_hints import MODE_ANNOTATIONS, allot, cpu_shares
 from mininetes.agents.controllers.trigger_times import CHANGED_AT, TriggerTimes, stamp
+from mininetes.agents.objects import SERVICE_NAME
 
 ZONE = "topology.kubernetes.io/zone"
 

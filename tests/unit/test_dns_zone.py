@@ -12,7 +12,8 @@ import dns.rdatatype
 import pytest
 
 from mininetes.agents.dns.messages import reply
-from mininetes.agents.dns.zone import Service, Zone, service_key_of_slice, service_of
+from mininetes.agents.dns.zone import Service, Zone, service_of
+from mininetes.agents.objects import service_of_slice
 
 
 def service(name: str, namespace: str = "default", **spec: Any) -> dict[str, Any]:
@@ -54,7 +55,7 @@ SLICES = [
 def services_from(services: list[dict[str, Any]], slices: list[dict[str, Any]]) -> list[Service]:
     keys = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in services]
     return [
-        service_of(each, [one for one in slices if service_key_of_slice(one) == key])
+        service_of(each, [one for one in slices if service_of_slice(one) == key])
         for each, key in zip(services, keys, strict=True)
     ]
 

@@ -51,3 +51,34 @@ def test_a_path_through_a_file_is_refused_in_a_line(
         module.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("mininetes: path: ")
+
+
+MISTYPED = [
+    (["up", "--nodez"], "mininetes: No such option '--nodez'. (Did you mean one of: ", "See 'mininetes up --help'."),
+    (["up", "--proxy"], "mininetes: Option '--proxy' requires an argument", ""),
+    (["upp"], "mininetes: No such command 'upp'. ", "See 'mininetes --help'."),
+    (["exec"], "mininetes: Missing argument 'NODE", "See 'mininetes exec --help'."),
+    (["probe", "latency", "--count=x"], "mininetes: Invalid value for '--count': 'x'", "latency --help'."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "first", "last"), MISTYPED)
+def test_what_is_mistyped_is_said_in_a_line(
+    words: list[str], first: str, last: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["mininetes", *words])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    assert said.err.startswith(first)
+    assert said.err.endswith(f"{last}\n")
+    assert len(said.err.splitlines()) == 1
+
+
+def test_a_group_alone_shows_its_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["mininetes", "node"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("Usage: mininetes node ")

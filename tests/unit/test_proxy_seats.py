@@ -24,8 +24,9 @@ from mininetes.testbed.proxy_seats import ProxySeats
 class Stuck(KubeProxy):
     """A proxy that never gets its rules in force, and says why; or that ends, when ``ends``."""
 
-    def __init__(self, trouble: str, *, ends: bool = False) -> None:
+    def __init__(self, trouble: str, *, ends: bool = False, hopeless: bool = False) -> None:
         self.mode, self.metrics, self.trouble, self._ends = "iptables", Metrics(), trouble, ends
+        self.is_hopeless = hopeless
 
     async def run(self) -> None:
         if self._ends:
@@ -132,3 +133,16 @@ def test_a_mode_is_switched_to_when_it_is_another_or_its_file_has_changed(tmp_pa
 def test_many_nodes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard, _ = waited(tmp_path, monkeypatch, {f"node{number}": Stuck("why") for number in range(1, 13)})
     assert heard == ["kube-proxy on node1, node2, node3, node4, node5, node6, node7, node8 and 4 more: why"]
+
+
+def test_a_mistake_in_a_modes_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = {node: Stuck("KeyError (own.py:3)", hopeless=True) for node in ("node1", "node2")}
+    heard, said = waited(tmp_path, monkeypatch, proxies)
+    assert heard == []
+    assert said == "no rules of services: kube-proxy on node1, node2: KeyError (own.py:3)"
+
+
+def test_where_only_some_have_it_the_others_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = {"node1": Stuck("KeyError (own.py:3)", hopeless=True), "node2": Stuck("no kernel")}
+    _, said = waited(tmp_path, monkeypatch, proxies)
+    assert said.startswith("no rules of services within 0.3 s: ")

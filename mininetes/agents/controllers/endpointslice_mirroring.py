@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mininetes.agents.controllers.controller import Controller, Shared
 from mininetes.agents.controllers.endpoint_view import Ports, zone_of
-from mininetes.agents.controllers.endpointslices import by_service, write_slices
+from mininetes.agents.controllers.endpointslices import write_slices
 from mininetes.agents.controllers.indexes import Index
 from mininetes.agents.controllers.slice_packing import (
     MANAGED_BY,
@@ -16,7 +16,7 @@ from mininetes.agents.controllers.slice_packing import (
     SliceChanges,
     pack,
 )
-from mininetes.agents.objects import Object, annotations_of, is_deleted, labels_of
+from mininetes.agents.objects import Object, annotations_of, is_deleted, labels_of, service_of_slice
 
 SKIP = "endpointslice.kubernetes.io/skip-mirror"
 LEADER = "control-plane.alpha.kubernetes.io/leader"
@@ -60,7 +60,7 @@ class EndpointSliceMirroring(Controller):
         self._nodes = shared.informer("nodes").items
         informer = shared.informer(SLICES)
         self._slices = informer.items
-        self._by_service = Index(informer, by_service)
+        self._by_service = Index(informer, service_of_slice)
         informer.on_change(self._slice_changed)
 
     async def sync(self, key: str) -> float | None:
@@ -79,7 +79,7 @@ class EndpointSliceMirroring(Controller):
     def _slice_changed(self, _: str, old: Object | None, new: Object | None) -> None:
         for each in (old, new):
             if each is not None and labels_of(each).get(MANAGED_BY) == MIRRORING:
-                self.queue.add(by_service(each))
+                self.queue.add(service_of_slice(each))
 
 
 def _is_mirrored(endpoints: Mapping[str, Any], service: Mapping[str, Any]) -> bool:

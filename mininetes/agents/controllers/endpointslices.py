@@ -9,10 +9,10 @@ from mininetes.agents.controllers.controller import Controller, Shared
 from mininetes.agents.controllers.endpoint_view import Ports, endpoint, ports_at, selected, zone_of
 from mininetes.agents.controllers.indexes import Index
 from mininetes.agents.controllers.service_endpoints import ServiceEndpoints
-from mininetes.agents.controllers.slice_packing import CONTROLLER, MANAGED_BY, SERVICE_NAME, SLICES, SliceChanges, pack
+from mininetes.agents.controllers.slice_packing import CONTROLLER, MANAGED_BY, SLICES, SliceChanges, pack
 from mininetes.agents.controllers.topology_hints import cpu_shares, wants_hints, with_hints
 from mininetes.agents.controllers.trigger_times import TriggerTimes, stamp
-from mininetes.agents.objects import Object, is_deleted, labels_of, uid_of
+from mininetes.agents.objects import Object, is_deleted, labels_of, service_of_slice, uid_of
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.informer import Known
 
@@ -26,11 +26,6 @@ def groups_of(service: Mapping[str, Any], pods: Iterable[Object], nodes: Iterabl
         groups.setdefault(ports_at(service, pod), []).append(endpoint(service, pod, zones))
     shares = cpu_shares(nodes) if wants_hints(service) else {}
     return {ports: with_hints(endpoints, service, shares) for ports, endpoints in groups.items()}
-
-
-def by_service(found: Mapping[str, Any]) -> str:
-    """The key of the service that a slice is for."""
-    return f"{found['metadata'].get('namespace', '')}/{labels_of(found).get(SERVICE_NAME, '')}"
 
 
 async def write_slices(controller: Controller, key: str, slices: Known, changes: SliceChanges) -> None:
@@ -60,7 +55,7 @@ class EndpointSlices(ServiceEndpoints):
         informer = shared.informer(SLICES)
         self._slices = informer.items
         self._times = TriggerTimes()
-        self._by_service = Index(informer, by_service)
+        self._by_service = Index(informer, service_of_slice)
         informer.on_change(self._slice_changed)
 
     async def sync(self, key: str) -> float | None:
@@ -83,4 +78,4 @@ class EndpointSlices(ServiceEndpoints):
     def _slice_changed(self, _: str, old: Object | None, new: Object | None) -> None:
         for each in (old, new):
             if each is not None and labels_of(each).get(MANAGED_BY) == CONTROLLER:
-                self.queue.add(by_service(each))
+                self.queue.add(service_of_slice(each))

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mininetes.agents.controllers.endpoint_view import Ports, service_labels
-from mininetes.agents.objects import Object, labels_of, owner_reference
+from mininetes.agents.objects import SERVICE_NAME, Object, labels_of, owner_reference
 
 SLICES = "endpointslices.discovery.k8s.io"
 MOST = 100
-SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 CONTROLLER = "endpointslice-controller.k8s.io"
 MIRRORING = "endpointslicemirroring-controller.k8s.io"

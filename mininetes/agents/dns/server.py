@@ -14,8 +14,8 @@ from aiohttp import web
 from mininetes.agents.component_ports import metrics_page
 from mininetes.agents.dns.manifests import DNS_PORT, HEALTH_PORT, METRICS_PORT, READY_PORT
 from mininetes.agents.dns.messages import Outside, reply
-from mininetes.agents.dns.zone import Zone, service_key_of_slice, service_of
-from mininetes.agents.objects import Object, key_of
+from mininetes.agents.dns.zone import Zone, service_of
+from mininetes.agents.objects import Object, key_of, service_of_slice
 from mininetes.agents.running import together
 from mininetes.agents.serving import Handler, HttpPort, healthy, listening_socket
 from mininetes.apiserver.client import Client
@@ -169,7 +169,7 @@ class DnsServer:
         for each in (old, new):
             if each is None:
                 continue
-            service = service_key_of_slice(each)
+            service = service_of_slice(each)
             slices = self._slices_of.setdefault(service, {})
             if each is new and kind != "DELETED":
                 slices[key_of(each)] = each

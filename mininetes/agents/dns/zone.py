@@ -17,9 +17,6 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Literal
 
-from mininetes.agents.objects import labels_of
-
-SERVICE_NAME = "kubernetes.io/service-name"
 VERSION = "1.1.0"
 REVERSE = ("arpa", "in-addr")
 
@@ -333,8 +330,3 @@ def _pod(name: str, label: str, kind: str) -> Answer:
     except AddressValueError:
         return Answer("no name")
     return _of(kind, [Record(name, "A", address)])
-
-
-def service_key_of_slice(found: Mapping[str, Any]) -> str:
-    """The key of the service that a slice is for."""
-    return f"{found['metadata'].get('namespace', '')}/{labels_of(found).get(SERVICE_NAME, '')}"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from mininetes.agents.agent import Agent, Placement
 from mininetes.agents.klog import AgentLog
-from mininetes.agents.kubeproxy.compiling import compiler, mode_like, mode_sha256, mode_title
+from mininetes.agents.kubeproxy.compiling import ModeFailed, compiler, mode_like, mode_sha256, mode_title
 from mininetes.agents.kubeproxy.configuration import KubeProxyConfig
 from mininetes.agents.kubeproxy.health import (
     ANYWHERE,
@@ -92,6 +92,8 @@ class KubeProxy(Agent):
         self._started_s = time.time()
         self.trouble = ""
         """Why the last sync failed; empty when it did not."""
+        self.is_hopeless = False
+        """Whether it failed by a mistake in its mode's file, so that all others will too."""
 
     async def run(self) -> None:
         """Work until cancelled. Raises MissingFeature when the node lacks what the mode needs."""
@@ -194,7 +196,7 @@ class KubeProxy(Agent):
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
                 continue
-            self.trouble = ""
+            self.trouble, self.is_hopeless = "", False
             retry_s, again = _FIRST_RETRY_S, last + (1e9 if synced.again_s is None else synced.again_s)
             if synced.whole:
                 next_whole = loop.time() + max(self._period_s, synced.took_s / _SHARE_OF_WHOLE_SYNCS)
@@ -204,7 +206,7 @@ class KubeProxy(Agent):
         values: dict[str, Any] = {"err": failed, "retryAfter": f"{retry_s:g}s"}
         if isinstance(failed, RestoreFailed) and failed.line:
             values |= {"line": failed.line, "rule": failed.text}
-        self.trouble = str(failed)
+        self.trouble, self.is_hopeless = str(failed), isinstance(failed, ModeFailed)
         if not isinstance(failed, (MininetesError, OSError)):
             values["kind"] = type(failed).__name__
             self.trouble = f"{type(failed).__name__}: {failed}"

@@ -37,6 +37,10 @@ RULESET_OF: dict[str, type] = {
 }
 
 
+class ModeFailed(MininetesError):
+    """The file that writes a mode's rules has a mistake: it will fail again, until it is another one."""
+
+
 _loaded: dict[Path, tuple[str, ModuleType]] = {}
 
 
@@ -52,8 +56,8 @@ def _module(part: parts.Part) -> ModuleType:
 def compiler(mode: str, field: str = "mode") -> Compiler:
     """What writes a mode's rules, from its part as that is now. Raises BadInput when there is none such.
 
-    When the part fails, or returns something else than its mode's kind of ruleset, it raises MininetesError with
-    the part's file.
+    When the part fails, or returns something else than its mode's kind of ruleset, it raises ModeFailed with the
+    part's file.
     """
     part = _part(mode, field)
     compile_rules = getattr(_module(part), "compile_rules", None)
@@ -68,11 +72,11 @@ def compiler(mode: str, field: str = "mode") -> Compiler:
         except MininetesError:
             raise
         except Exception as failed:
-            raise MininetesError(part.told(failed)) from failed
+            raise ModeFailed(part.told(failed)) from failed
         if not isinstance(ruleset, wanted):
             found = "None" if ruleset is None else type(ruleset).__name__
             whose = f"mode {like}" if mode in MODES else f"{LIKE} = {like}"
-            raise MininetesError(f"{part.path.name}: compile_rules returned {found}, {whose} needs {wanted.__name__}")
+            raise ModeFailed(f"{part.path.name}: compile_rules returned {found}, {whose} needs {wanted.__name__}")
         return cast(Ruleset, ruleset)
 
     return checked

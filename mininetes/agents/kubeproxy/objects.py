@@ -17,7 +17,7 @@ from mininetes.apiserver import validation
 from mininetes.apiserver.defaults import set_defaults
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.resources import by_kind
-from mininetes.errors import BadInput
+from mininetes.errors import BadInput, one_of
 
 _BY_KIND = {"Service": "services", "EndpointSlice": "endpointslices", "Node": "nodes"}
 _KINDS = {name: kind for kind, name in _BY_KIND.items()}
@@ -39,7 +39,7 @@ class Objects:
                 return each
         if not self.nodes:
             raise BadInput("objects", None, f"they have no Node; that of {name} is needed, with its address")
-        raise BadInput("--node", name, "one of " + ", ".join(n["metadata"]["name"] for n in self.nodes))
+        raise BadInput("--node", name, one_of([n["metadata"]["name"] for n in self.nodes], name))
 
 
 def read_objects(path: Path) -> Objects:

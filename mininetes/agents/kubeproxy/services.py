@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from mininetes.errors import BadInput
 
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 OTHER_PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 PROXIED = f"!{OTHER_PROXY_LABEL},!{HEADLESS_LABEL}"

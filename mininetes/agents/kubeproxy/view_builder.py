@@ -17,7 +17,6 @@ from typing import Any
 from mininetes.agents.kubeproxy.configuration import KubeProxyConfig, Mode
 from mininetes.agents.kubeproxy.port_groups import PortGroups
 from mininetes.agents.kubeproxy.services import (
-    SERVICE_NAME_LABEL,
     Endpoints,
     ServicePort,
     endpoints_by_port,
@@ -25,6 +24,7 @@ from mininetes.agents.kubeproxy.services import (
     service_ports,
 )
 from mininetes.agents.kubeproxy.view import LocalTraffic, NodeView, PortTraffic, traffic_to
+from mininetes.agents.objects import SERVICE_NAME
 from mininetes.errors import BadInput
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -197,7 +197,7 @@ class ViewBuilder:
         """Take over an endpoint slice as it is now (``old``: as it was); None: it is gone."""
         with self._lock:
             for each in (old, of):
-                name = each and (each["metadata"].get("labels") or {}).get(SERVICE_NAME_LABEL)
+                name = each and (each["metadata"].get("labels") or {}).get(SERVICE_NAME)
                 if each is None or not name:
                     continue
                 service = f"{key.partition('/')[0]}/{name}"
