@@ -43,6 +43,7 @@ class ApiError(MininetesError):
         self.reason = reason
         self.message = message
         self.details = dict(details or {})
+        self._says_details = details is not None
 
     def to_status(self) -> dict[str, Any]:
         """The Kubernetes Status object."""
@@ -54,7 +55,7 @@ class ApiError(MininetesError):
             "message": self.message,
             "reason": self.reason,
         }
-        if self.details:
+        if self._says_details:
             status["details"] = self.details
         status["code"] = self.code
         return status
@@ -77,7 +78,7 @@ class ApiError(MininetesError):
     @classmethod
     def no_such_path(cls) -> ApiError:
         """404: nothing is served at that path."""
-        return cls(404, "NotFound", "the server could not find the requested resource")
+        return cls(404, "NotFound", "the server could not find the requested resource", {})  # kubectl debug reads them
 
     @classmethod
     def already_exists(cls, resource: Named, name: str) -> ApiError:

@@ -1,4 +1,4 @@
-"""Requests that a node's kubelet answers: the API server passes logs and exec streams on.
+"""Requests that a node's kubelet answers: the API server passes logs and the streams of exec and attach on.
 
 client --(WebSocket or GET)--> API server --(from the control-plane node's namespace)--> kubelet :10250
 """
@@ -81,10 +81,17 @@ class Kubelets:
             return response
 
     async def exec(self, call: Call) -> web.StreamResponse:
-        """Join the client's stream with the kubelet's. Raises ApiError 400 for a client without WebSocket, 404, 503."""
+        """Join a client with a command. Raises ApiError 400 for a client without WebSocket, 404, 503."""
         if not any(name == "command" and value for name, value in parse_qsl(call.request.query_string)):
             raise ApiError.bad_request("you must specify at least 1 command for the container")
-        url = await self._url(call, "exec")
+        return await self._stream(call, "exec")
+
+    async def attach(self, call: Call) -> web.StreamResponse:
+        """Join a client with a container that runs. Raises ApiError as `exec` does."""
+        return await self._stream(call, "attach")
+
+    async def _stream(self, call: Call, action: str) -> web.StreamResponse:
+        url = await self._url(call, action)
         wanted = self._protocols(call.request)
         refusals: list[ApiError] = []
         async with self._new_session([_listening_for(refusals)]) as session:

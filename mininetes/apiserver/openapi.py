@@ -228,7 +228,7 @@ _METHODS: Final = {"get": "get", "update": "put", "patch": "patch", "create": "p
 def _subresource(resource: Resource, name: str, components: _Components) -> Document:
     subresource = SUBRESOURCES[name]
     kind = kind_at(resource, subresource)
-    if name in ("log", "exec"):
+    if name in ("log", "exec", "attach"):
         return {_METHODS[verb]: _operation("connect", kind, "") for verb in subresource.verbs}
     shown = type_of(resource) if name == "status" else types()[_SUBRESOURCE_TYPES[name]]
     full_name = components.add_kind(shown, *kind)

@@ -60,7 +60,7 @@ def target_of(path: str) -> Target | None:
     return Target(resource, namespace, name, subresource)
 
 
-_EXTRA = {"pods": ("eviction", "attach", "portforward")}
+_EXTRA = {"pods": ("eviction", "portforward")}
 """Subresources that are answered whether or not they are listed."""
 
 

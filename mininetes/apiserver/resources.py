@@ -86,6 +86,7 @@ SUBRESOURCES: Final = {
         Subresource("scale", ("get", "patch", "update"), "Scale", "autoscaling/v1"),
         Subresource("log", ("get",)),
         Subresource("exec", ("create", "get"), "PodExecOptions", "v1"),
+        Subresource("attach", ("create", "get"), "PodAttachOptions", "v1"),
         Subresource("binding", ("create",), "Binding", "v1"),
         Subresource("eviction", ("create",), "Eviction", "policy/v1"),
     )
@@ -96,7 +97,9 @@ _ALL = ("all",)
 RESOURCES: Final = (
     Resource("", "v1", "namespaces", "namespace", "Namespace", False, ("ns",), (), ("status",)),
     Resource("", "v1", "nodes", "node", "Node", False, ("no",), (), ("status",)),
-    Resource("", "v1", "pods", "pod", "Pod", True, ("po",), _ALL, ("binding", "eviction", "exec", "log", "status")),
+    Resource(
+        "", "v1", "pods", "pod", "Pod", True, ("po",), _ALL, ("attach", "binding", "eviction", "exec", "log", "status")
+    ),
     Resource("", "v1", "services", "service", "Service", True, ("svc",), _ALL, ("status",)),
     Resource("", "v1", "endpoints", "endpoints", "Endpoints", True, ("ep",)),
     Resource("", "v1", "configmaps", "configmap", "ConfigMap", True, ("cm",)),

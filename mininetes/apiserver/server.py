@@ -50,8 +50,6 @@ _KEEPALIVE = (
 )
 
 _NOT_SERVED = {
-    "attach": "attaching to a container is not served here: `kubectl logs -f` shows its output, `kubectl exec` runs "
-    "another command in it",
     "portforward": "port forwarding is not served here: ask the pod's address from a node, as with "
     "`mininetes exec node1 -- curl POD_ADDRESS:PORT`",
 }
@@ -241,6 +239,8 @@ class ApiServer:
             return await self._kubelets.logs(call)
         if call.subresource == "exec" and method in ("GET", "POST"):
             return await self._kubelets.exec(call)
+        if call.subresource == "attach" and method in ("GET", "POST"):
+            return await self._kubelets.attach(call)
         if call.subresource in _NOT_SERVED:
             raise ApiError.method_not_allowed(_NOT_SERVED[call.subresource])
         verb = _SUBRESOURCE_VERBS.get((call.subresource or "", method))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -39,10 +39,30 @@ async def execute(
     lab: KubeletLab, pod: str, *command: str, stdin: bytes | None = None, tty: bool = False, version: str = "v5"
 ) -> tuple[str, int]:
     """`kubectl exec`, by way of the API server: what the command said, and its status."""
+    return await _streamed(lab, pod, "exec", command, stdin, tty, version)
+
+
+async def attach(
+    lab: KubeletLab, pod: str, *, stdin: bytes | None = None, tty: bool = False, version: str = "v5", leave_at: str = ""
+) -> tuple[str, int]:
+    """`kubectl attach`, in the same way: to the container's end, or until it has said ``leave_at``."""
+    return await _streamed(lab, pod, "attach", (), stdin, tty, version, leave_at)
+
+
+async def _streamed(
+    lab: KubeletLab,
+    pod: str,
+    action: str,
+    command: Sequence[str],
+    stdin: bytes | None,
+    tty: bool,
+    version: str,
+    leave_at: str = "",
+) -> tuple[str, int]:
     query = [("command", word) for word in command] + [("stdout", "true"), ("container", "main")]
     query += [("stdin", "true")] if stdin is not None else []
     query += [("tty", "true")] if tty else [("stderr", "true")]
-    url = f"wss://{lab.place.address}:6443/api/v1/namespaces/default/pods/{pod}/exec"
+    url = f"wss://{lab.place.address}:6443/api/v1/namespaces/default/pods/{pod}/{action}"
     connector = aiohttp.TCPConnector(
         ssl=ssl.create_default_context(cadata=lab.pki.ca_pem),
         socket_factory=lambda address: socket_in(lab.place.netns, address[0], address[1]),
@@ -64,6 +84,8 @@ async def execute(
             channel, data = message.data[0], message.data[1:]
             if channel in (1, 2):
                 said += data
+                if leave_at and said.endswith(leave_at.encode()):
+                    break
             elif channel == 3:
                 status = _status_of(data)
     return said.decode(), status

@@ -112,6 +112,22 @@ def test_exec(talker: Kubectl, three_nodes: RunningLab, tmp_path: Path, client: 
         assert len(big) == 3_000_000
 
 
+@pytest.mark.parametrize("client", WITH_WEBSOCKET or NEW, ids=str)
+def test_run_and_attach(talker: Kubectl, three_nodes: RunningLab, tmp_path: Path, client: Client) -> None:
+    websocket = {} if client.speaks_websocket else {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "true"}
+    with kubectls.set_up(three_nodes, client, tmp_path) as kubectl:
+        own = kubectl.within("talking").told(websocket)
+        run = ("run", "-i", "--rm", "--restart=Never", "--image=busybox", "--pod-running-timeout=20s")
+        done = own.attempt(*run, "short", "--", "sh", "-c", "echo one; echo two")
+        assert (done.status, done.stdout.splitlines()[:2]) == (0, ["one", "two"])
+        done = own.attempt(*run, "told", "--", "sh", stdin="hostname; exit 3\n")
+        assert (done.status, done.stdout.splitlines()[0]) == (3, "told")
+        assert "built-in program answers in it" in own.fails("attach", "-n", "default", "node2-1")
+        debug = ("debug", "node/node2", "-i", "--image=busybox")
+        assert "node2\n" in own(*debug, "--", "sh", "-c", "hostname; ls -d /host/etc/cni/net.d")
+        assert "ephemeral containers are disabled" in own.fails("debug", "talker", "--image=busybox", "--", "true")
+
+
 @pytest.mark.parametrize("client", WITH_SPDY or NEW, ids=str)
 def test_exec_by_spdy_is_refused_with_a_reason(
     talker: Kubectl, three_nodes: RunningLab, tmp_path: Path, client: Client

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from kubelet_lab import KubeletLab, condition, container, run, until
-from kubelet_pods import FOREVER, execute, responder, restarts, shell, started
+from kubelet_pods import FOREVER, attach, execute, responder, restarts, shell, started
 
 from mininetes.apiserver.errors import ApiError
 
@@ -95,17 +96,50 @@ async def _configuration(lab: KubeletLab) -> None:
         volumes=[{"name": "v", "nfs": {"server": "x", "path": "/"}}],
     )
     assert 'volume "v" is nfs' in await lab.event("nfs", "FailedMount")
-    await lab.create(
-        "root",
-        shell("true", volumeMounts=[{"name": "v", "mountPath": "/no-such-folder"}]),
-        volumes=[{"name": "v", "emptyDir": {}}],
-    )
-    assert 'mountPath "/no-such-folder"' in await lab.event("root", "FailedCreatePodSandBox")
-    assert not Path("/no-such-folder").exists()
 
 
 def test_configuration_from_the_api() -> None:
     run(_configuration)
+
+
+async def _new_folders(lab: KubeletLab) -> None:
+    await started(lab)
+    await lab.create(
+        "root",
+        shell(
+            f"touch /no-such-folder/a /not/there/b; ls / /not /no-such-folder; cat /etc/hostname; {FOREVER}",
+            volumeMounts=[{"name": "v", "mountPath": "/no-such-folder"}, {"name": "w", "mountPath": "/not/there"}],
+        ),
+        volumes=[{"name": "v", "emptyDir": {}}, {"name": "w", "emptyDir": {}}],
+    )
+    await lab.ready("root")
+
+    async def listed() -> bool:
+        return (await lab.logs("root")).endswith("root\n")
+
+    await until(listed, "the folders were listed")
+    said = (await lab.logs("root")).split("\n\n")
+    there = {each.name for each in Path("/").iterdir() if not each.name.startswith(".")}
+    assert set(said[0].splitlines()[1:]) == there | {"no-such-folder", "not"}
+    assert said[1:] == ["/no-such-folder:\na", "/not:\nthere\nroot\n"]
+    assert not Path("/no-such-folder").exists()
+    assert not Path("/not").exists()
+    said, status = await execute(lab, "root", "sh", "-c", "ls /not/there; cat /proc/1/comm; ls -d /run/.root")
+    assert (said.splitlines()[:2], status) == (["b", "pause"], 2)
+    debugger = shell(f"ls /host/etc/cni/net.d; {FOREVER}", volumeMounts=[{"name": "host", "mountPath": "/host"}])
+    whole = {"hostNetwork": True, "hostPID": True, "hostIPC": True}
+    await lab.create("debugger", debugger, volumes=[{"name": "host", "hostPath": {"path": "/"}}], **whole)
+    await lab.ready("debugger")
+
+    async def seen() -> bool:
+        return ".conf" in await lab.logs("debugger")
+
+    await until(seen, "the node's files are below /host, as `kubectl debug node` has them")
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_volumes_at_folders_that_the_host_does_not_have(user_namespace: bool) -> None:
+    run(_new_folders, user_namespace=user_namespace)
 
 
 class Program:
@@ -238,3 +272,40 @@ async def _exec(lab: KubeletLab) -> None:
 
 def test_exec() -> None:
     run(_exec)
+
+
+async def _attach(lab: KubeletLab) -> None:
+    await started(lab)
+    open_in = {"stdin": True, "stdinOnce": True}
+    never = {"restartPolicy": "Never"}
+    await lab.create("once", shell("echo prompt; cat; echo done >&2; exit 3", **open_in), **never)
+    await lab.ready("once")
+    assert await attach(lab, "once", stdin=b"through\n") == ("prompt\nthrough\ndone\n", 0)
+    ended = await lab.when("once", lambda pod: pod["status"]["phase"] == "Failed", "ended")
+    assert container(ended)["state"]["terminated"]["exitCode"] == 3
+    assert await lab.logs("once") == "prompt\nthrough\ndone\n"
+    await lab.create("shell", shell("echo ready; exec sh", stdin=True, tty=True), **never)
+    await lab.ready("shell")
+    said, _ = await attach(lab, "shell", stdin=b"stty size; tty; echo $TERM\nexit 5\n", tty=True)
+    lines = said.splitlines()
+    assert "ready" in lines, "the first one hears what was said before"
+    assert lines[lines.index("33 91") + 1].startswith("/dev/pts/")
+    assert lines[lines.index("33 91") + 2] == "xterm"
+    await lab.create("goes-on", shell("while read line; do echo heard $line; done", stdin=True))
+    await lab.ready("goes-on")
+    await lab.stop_kubelet()
+    await lab.start_kubelet()
+    for number, version in enumerate(("v5", "v4")):
+        heard = f"heard word{number}\n"
+        assert await attach(lab, "goes-on", stdin=heard[6:].encode(), version=version, leave_at=heard) == (heard, -1)
+    assert container(await lab.ready("goes-on"))["restartCount"] == 0
+    await lab.create("web", responder())
+    await lab.ready("web")
+    for pod, status in (("web", 400), ("once", 500), ("nobody", 404)):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await attach(lab, pod)
+        assert refused.value.status == status, pod
+
+
+def test_attach() -> None:
+    run(_attach)

@@ -40,6 +40,7 @@ OPEN = {
     "NODE": "node1",
     "ADDRESS": "10.244.2.2",
     "sudo make demo": "make demo",
+    "sudo .venv/bin/mininetes": "mininetes",
     "vagrant ssh -c 'cd /vagrant && make demo'": "make demo",
     "vagrant ssh -c 'tar c -C /vagrant results' -- -T": "tar c results",
     "vagrant ssh -c 'mininetes up --api-port 6443'": "mininetes up --api-port PORT",
@@ -77,13 +78,16 @@ SMALLER = {
     "mininetes run first_packet":
         "mininetes run first_packet --set services=5 --set probes=5 --set mode=nftables --repetitions 1",
     "mininetes report results/vm": "mininetes report results/quickstart",
+    # at a terminal: test_kubelet_containers_live.py
+    "kubectl run -it --rm tmp --image=any -- bash": "echo exit | kubectl run -i --rm tmp --image=any -- bash",
+    "kubectl debug node/node2 -it --image=any -- bash": "echo exit | kubectl debug node/node2 -i --image=any -- bash",
 }  # fmt: skip
 """What is typed in place of a command that takes minutes, or needs something first."""
 
 NAMES = {
     *("mininetes cni-check", "mininetes exec", "mininetes new", "mininetes node rm", "mininetes report"),
     *("mininetes rules", "mininetes run", "mininetes validate", "mn --custom", "ip -batch", "ip -batch -"),
-    *("git clone", "kubectl apply"),
+    *("git clone", "kubectl apply", "kubectl attach"),
 }
 """These name a command or a way to call it; what it works on is not said."""
 

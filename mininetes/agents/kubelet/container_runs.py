@@ -79,7 +79,15 @@ class ContainerRuns:
             place = self.place(spec)
             argv = command_line(spec, place.environment)
             await context.shim.run(
-                process, sandbox=place.pause, argv=argv, env=place.environment, cwd=place.cwd, log=log
+                process,
+                sandbox=place.pause,
+                argv=argv,
+                env={**({"TERM": "xterm"} if spec.get("tty") else {}), **place.environment},
+                cwd=place.cwd,
+                log=log,
+                stdin=bool(spec.get("stdin")),
+                stdin_once=bool(spec.get("stdinOnce")),
+                terminal=bool(spec.get("tty")),
             )
         elif record.kind == "responder":
             await self._serve(log, record, spec)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class ExecOptions:
         )
 
 
-class _Streams:
+class Streams:
     """The command's descriptors, and ours at their other ends."""
 
     def __init__(self, options: ExecOptions) -> None:
@@ -78,6 +78,11 @@ class _Streams:
             else:
                 self.theirs.append(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
+    async def resize(self, rows: int, columns: int) -> None:
+        """Tell the command's terminal, if it has one, how large its window is. Raises OSError."""
+        if self.terminal >= 0:
+            terminal_size(self.terminal, rows, columns)
+
     def close_theirs(self) -> None:
         """Close what the command has a copy of. May be called twice."""
         for fd in self.theirs:
@@ -94,22 +99,18 @@ class _Streams:
 
 async def serve(request: web.Request, context: Context, place: Place, options: ExecOptions) -> web.WebSocketResponse:
     """Run a command for a client of either protocol until it ends or the client goes."""
-    socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=_LARGEST_MESSAGE, heartbeat=30.0)
-    await socket.prepare(request)
-    # what clients wait for, to know that the streams are there
-    lowest = STDOUT if options.stdout or options.tty else STDERR if options.stderr else OUTCOME
-    await socket.send_bytes(bytes([lowest]))
-    streams = _Streams(options)
+    socket = await opened(request, options)
+    streams = Streams(options)
     try:
         try:
             stdio = (streams.theirs[0], streams.theirs[1], streams.theirs[2])
             execution = await Execution.start(context, place, options.command, stdio, terminal=options.tty)
         except ShimError as failed:
-            await _say_outcome(socket, _failure(str(failed)))
+            await say_outcome(socket, failure(f"error executing command in container: {failed}"))
             return socket
         streams.close_theirs()
         try:
-            await _carry(socket, streams, execution)
+            await carry(socket, streams, execution.status)
         finally:
             await execution.close()
     finally:
@@ -118,13 +119,28 @@ async def serve(request: web.Request, context: Context, place: Place, options: E
     return socket
 
 
-async def _carry(socket: web.WebSocketResponse, streams: _Streams, execution: Execution) -> None:
-    """Move data both ways until the command has ended and its output is sent; or until the client has gone."""
+async def opened(request: web.Request, options: ExecOptions) -> web.WebSocketResponse:
+    """Answer a client that wants these streams, in the protocol that it speaks."""
+    socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=_LARGEST_MESSAGE, heartbeat=30.0)
+    await socket.prepare(request)
+    # what clients wait for, to know that the streams are there
+    lowest = STDOUT if options.stdout or options.tty else STDERR if options.stderr else OUTCOME
+    await socket.send_bytes(bytes([lowest]))
+    return socket
+
+
+async def carry(
+    socket: web.WebSocketResponse, streams: Streams, ended: Callable[[], Coroutine[Any, Any, int]] | None = None
+) -> None:
+    """Move data both ways until all is at its end, and say the outcome; or until the client has gone.
+
+    ``ended`` gives the exit status once the command has ended. Without, the end is that of the output.
+    """
     loop = asyncio.get_running_loop()
     heard = loop.create_task(_hear(socket, streams))
     outputs, streams.outputs = streams.outputs, {}
     sending = [loop.create_task(_send(socket, channel, fd)) for channel, fd in outputs.items()]
-    status = loop.create_task(execution.status())
+    status = loop.create_task(ended() if ended is not None else _status_of(list(sending)))
     try:
         await asyncio.wait([heard, status], return_when=asyncio.FIRST_COMPLETED)
         if not status.done():  # the client has gone
@@ -132,7 +148,7 @@ async def _carry(socket: web.WebSocketResponse, streams: _Streams, execution: Ex
         everything = loop.create_task(_all(list(sending)))
         sending.append(everything)
         await asyncio.wait([heard, everything], return_when=asyncio.FIRST_COMPLETED)
-        await _say_outcome(socket, outcome(status.result()))
+        await say_outcome(socket, outcome(status.result()))
     finally:
         for task in (heard, status, *sending):
             task.cancel()
@@ -144,7 +160,14 @@ async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.wait(tasks)
 
 
-async def _hear(socket: web.WebSocketResponse, streams: _Streams) -> None:
+async def _status_of(outputs: Sequence[asyncio.Task[None]]) -> int:
+    if not outputs:  # only the client can end it
+        await asyncio.Event().wait()
+    await _all(outputs)
+    return 0
+
+
+async def _hear(socket: web.WebSocketResponse, streams: Streams) -> None:
     """Take the client's messages until it goes."""
     writer: asyncio.WriteTransport | None = None
     flow = _Flow()
@@ -163,16 +186,16 @@ async def _hear(socket: web.WebSocketResponse, streams: _Streams) -> None:
                 await flow.room()
             elif channel == CLOSE and content[:1] == bytes([STDIN]) and writer is not None:
                 _end_of_input(writer, streams)
-            elif channel == RESIZE and streams.terminal >= 0:
+            elif channel == RESIZE:
                 with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
                     size = json.loads(content)
-                    terminal_size(streams.terminal, int(size["Height"]), int(size["Width"]))
+                    await streams.resize(int(size["Height"]), int(size["Width"]))
     finally:
         if writer is not None:
             writer.abort()
 
 
-def _end_of_input(writer: asyncio.WriteTransport, streams: _Streams) -> None:
+def _end_of_input(writer: asyncio.WriteTransport, streams: Streams) -> None:
     """The client says no more: an end of file, which for a terminal is a character."""
     if streams.terminal >= 0:
         writer.write(b"\x04")
@@ -220,7 +243,8 @@ async def _send(socket: web.WebSocketResponse, channel: int, fd: int) -> None:
         transport.close()
 
 
-async def _say_outcome(socket: web.WebSocketResponse, status: Mapping[str, Any]) -> None:
+async def say_outcome(socket: web.WebSocketResponse, status: Mapping[str, Any]) -> None:
+    """Tell the client how it ended."""
     with contextlib.suppress(ConnectionError):
         await socket.send_bytes(bytes([OUTCOME]) + json.dumps(status).encode())
 
@@ -238,13 +262,13 @@ def outcome(status: int) -> dict[str, Any]:
     }
 
 
-def _failure(why: str) -> dict[str, Any]:
-    message = f"Internal error occurred: error executing command in container: {why}"
+def failure(why: str) -> dict[str, Any]:
+    """The Status object that tells a client that there are no streams."""
     return {
         "metadata": {},
         "status": "Failure",
-        "message": message,
+        "message": f"Internal error occurred: {why}",
         "reason": "InternalError",
-        "details": {"causes": [{"message": f"error executing command in container: {why}"}]},
+        "details": {"causes": [{"message": why}]},
         "code": 500,
     }

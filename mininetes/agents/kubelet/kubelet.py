@@ -16,7 +16,9 @@ from mininetes.agents.cni.runtime import CniRuntime
 from mininetes.agents.events import EventRecorder
 from mininetes.agents.klog import AgentLog
 from mininetes.agents.kubelet import admission, checkpoint
+from mininetes.agents.kubelet.attach_stream import Attachable
 from mininetes.agents.kubelet.checkpoint import PodRecord
+from mininetes.agents.kubelet.container_record import ContainerRecord
 from mininetes.agents.kubelet.container_runs import log_folder
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.executing import Place
@@ -254,6 +256,21 @@ class Kubelet(Agent):
 
     def place_of(self, namespace: str, pod: str, container: str) -> Place:
         """Where commands of a running container run. Raises ApiError, ConfigError."""
+        worker, record = self._running(namespace, pod, container)
+        return worker.runs.place(_spec_of(worker, record.name))
+
+    def attachable(self, namespace: str, pod: str, container: str) -> Attachable:
+        """A running container that has a process, as `kubectl attach` joins it. Raises ApiError."""
+        worker, record = self._running(namespace, pod, container)
+        if record.kind != "command":
+            raise ApiError.bad_request(
+                f"container {container} of pod {pod} has no process to attach to: a built-in program answers in it, "
+                "and `kubectl logs` shows what that says"
+            )
+        spec = _spec_of(worker, container)
+        return Attachable(record.process, bool(spec.get("stdin")), bool(spec.get("tty")))
+
+    def _running(self, namespace: str, pod: str, container: str) -> tuple[PodWorker, ContainerRecord]:
         if self._static.find(namespace, pod) is not None:
             node = self._context.node
             raise ApiError.bad_request(
@@ -265,11 +282,16 @@ class Kubelet(Agent):
             raise ApiError.bad_request(f"container {container} is not valid for pod {pod}")
         if record.state != "running":
             raise ApiError.internal(f'container not found ("{container}")')
-        specs = {spec["name"]: spec for spec in (*init_containers(worker.pod), *containers(worker.pod))}
-        return worker.runs.place(specs[container])
+        return worker, record
 
     def _worker_of(self, namespace: str, name: str) -> PodWorker:
         for worker in self._workers.values():
             if full_name(worker.pod) == f"{namespace}/{name}":
                 return worker
         raise ApiError.not_found("pods", name)
+
+
+def _spec_of(worker: PodWorker, container: str) -> Mapping[str, Any]:
+    specs = {spec["name"]: spec for spec in (*init_containers(worker.pod), *containers(worker.pod))}
+    found: Mapping[str, Any] = specs[container]
+    return found

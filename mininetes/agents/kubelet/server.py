@@ -1,4 +1,4 @@
-"""The kubelet's ports: 10250 with pods, logs and exec, over TLS, and 10248 with its health, on the node's loopback."""
+"""The kubelet's ports: 10250 over TLS, with pods, logs, exec and attach, and 10248 with its health, on loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from mininetes.agents.kubelet import exec_stream, log_stream
+from mininetes.agents.kubelet import attach_stream, exec_stream, log_stream
+from mininetes.agents.kubelet.attach_stream import Attachable
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.exec_stream import ExecOptions
 from mininetes.agents.kubelet.executing import Place
@@ -43,6 +44,9 @@ class Pods(Protocol):
     def place_of(self, namespace: str, pod: str, container: str) -> Place:
         """Where commands of a running container run. Raises ApiError."""
 
+    def attachable(self, namespace: str, pod: str, container: str) -> Attachable:
+        """A running container that has a process. Raises ApiError."""
+
     def metrics(self) -> Mapping[str, float]:
         """Numbers for /metrics, by name."""
 
@@ -72,6 +76,7 @@ class KubeletServer:
             "/metrics": self._metrics,
             "/containerLogs/{namespace}/{pod}/{container}": self._logs,
             "/exec/{namespace}/{pod}/{container}": self._exec,
+            "/attach/{namespace}/{pod}/{container}": self._attach,
         }
         handlers: dict[str, Handler] = {path: self._guarded(handler) for path, handler in guarded.items()}
         handlers["/healthz"] = healthy
@@ -123,16 +128,29 @@ class KubeletServer:
         try:
             if not command:
                 raise ApiError.bad_request("you must specify at least 1 command for the container")
-            if request.headers.get("Upgrade", "").lower() != "websocket":
-                raise ApiError.bad_request(
-                    "this kubelet streams over WebSocket only: " + ", ".join(exec_stream.PROTOCOLS)
-                )
+            _require_websocket(request)
             place = self._pods.place_of(**_names(request))
         except ApiError as refused:
             return _refused(refused)
         except MininetesError as failed:
             return _refused(ApiError.internal(str(failed)))
         return await exec_stream.serve(request, self._context, place, ExecOptions.of(command, request.query))
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        options = ExecOptions.of([], request.query)
+        try:
+            if not (options.stdin or options.stdout or options.stderr):
+                raise ApiError.bad_request("you must specify at least 1 of stdin, stdout, stderr")
+            _require_websocket(request)
+            container = self._pods.attachable(**_names(request))
+        except ApiError as refused:
+            return _refused(refused)
+        return await attach_stream.serve(request, self._context, container, options)
+
+
+def _require_websocket(request: web.Request) -> None:
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        raise ApiError.bad_request("this kubelet streams over WebSocket only: " + ", ".join(exec_stream.PROTOCOLS))
 
 
 def _names(request: web.Request) -> dict[str, str]:

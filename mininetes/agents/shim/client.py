@@ -115,11 +115,41 @@ class Shim:
         return int((await self._ask("sandbox", {"name": name, **wanted}))["pid"])
 
     async def run(
-        self, name: str, *, sandbox: str, argv: Sequence[str], env: Mapping[str, str], cwd: str, log: str
+        self,
+        name: str,
+        *,
+        sandbox: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        log: str,
+        stdin: bool = False,
+        stdin_once: bool = False,
+        terminal: bool = False,
     ) -> int:
-        """Start a container in a sandbox, its output going to the file ``log``; returns its pid. Raises ShimError."""
+        """Start a container in a sandbox, its output going to the file ``log``; returns its pid. Raises ShimError.
+
+        ``stdin``: it reads what those say who `attach`, with ``stdin_once`` to the end of what the first one says.
+        ``terminal``: it has one of its own.
+        """
         wanted: dict[str, Any] = {"pause": sandbox, "argv": list(argv), "env": dict(env), "cwd": cwd, "log": log}
+        wanted |= {"stdin": stdin, "stdinOnce": stdin_once, "terminal": terminal}
         return int((await self._ask("run", {"name": name, **wanted}))["pid"])
+
+    async def attach(self, name: str, session: str, stdio: tuple[int, int, int], *, stdin: bool) -> None:
+        """Join a container's streams to these descriptors (which stay the caller's), until it ends or `detach`.
+
+        ``session`` is a name for that. Raises ShimError when the container has ended.
+        """
+        await self._ask("attach", {"name": name, "session": session, "stdin": stdin}, stdio)
+
+    async def detach(self, name: str, session: str) -> None:
+        """Undo an `attach`. Does nothing when the container has ended."""
+        await self._ask("detach", {"name": name, "session": session})
+
+    async def resize(self, name: str, rows: int, columns: int) -> None:
+        """Tell a container's terminal how large its window is. Does nothing when it has none, or has ended."""
+        await self._ask("resize", {"name": name, "rows": rows, "columns": columns})
 
     async def exec(
         self,

@@ -6,7 +6,10 @@ processes come in between as ``{"event": "exit", "name", "status", "at"}``. When
 is closed, all processes are killed and the shim ends. Operations:
 
     sandbox {name, holder, netns, hostname, binds}      -> {pid}     starts a pause process
-    run     {name, pause, argv, env, cwd, log}          -> {pid}     starts a container
+    run     {name, pause, argv, env, cwd, log, stdin, stdinOnce, terminal}     -> {pid}     starts a container
+    attach  {name, session, stdin} with three descriptors            to a container's streams
+    detach  {name, session}
+    resize  {name, rows, columns}                                    a container's terminal
     exec    {name, pause | holder + netns, argv, env, cwd, terminal} with three descriptors   -> {pid}
     signal  {name, signal, whole}                                    to the process, or to its whole session's group
     list    {prefix}                                    -> {processes: {name: {pid, status, at}}}
@@ -25,15 +28,16 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from mininetes.agents.shim import spawning
+from mininetes.agents.shim.container_streams import ContainerStreams
 from mininetes.agents.shim.log_files import LogFile
 from mininetes.agents.shim.spawning import SandboxGone, SpawnFailed
 
 LONGEST_MESSAGE = 1 << 18
-_AT_ONCE = 1 << 16
 
 
 @dataclass
@@ -49,15 +53,6 @@ class Process:
         return {"pid": self.pid, "status": self.status, "at": self.at}
 
 
-@dataclass
-class Output:
-    """One end of a container's pipe, and the log that it goes to."""
-
-    fd: int
-    stream: str
-    log: LogFile
-
-
 class Server:
     """The shim's loop."""
 
@@ -65,6 +60,7 @@ class Server:
         self._control = control
         self._processes: dict[str, Process] = {}
         self._names: dict[int, str] = {}
+        self._streams: dict[str, ContainerStreams] = {}
         self._bases: dict[int, int] = {}
         self._selector = selectors.DefaultSelector()
         self._woken, waker = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -80,6 +76,8 @@ class Server:
         self._selector.register(self._woken, selectors.EVENT_READ)
         while True:
             for key, _ in self._selector.select():
+                if self._selector.get_map().get(key.fileobj) is not key:
+                    continue  # what came before it in this turn has closed it
                 if key.fileobj is self._control:
                     if not self._obey():
                         # children end from here on with nobody to wake
@@ -92,7 +90,7 @@ class Server:
                         self._woken.recv(4096)
                     self._reap()
                 else:
-                    self._read(key.data)
+                    key.data()
 
     def _obey(self) -> bool:
         """Do what a message says; False at the end of file."""
@@ -122,28 +120,48 @@ class Server:
         return True
 
     def _do(self, wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        operation = wanted["op"]
-        if operation == "sandbox":
-            base = self._base(wanted["holder"])
-            binds = [(str(source), str(target), bool(read_only)) for source, target, read_only in wanted["binds"]]
-            return self._started(wanted["name"], spawning.start_pause(base, wanted["netns"], wanted["hostname"], binds))
-        if operation == "run":
-            return self._run(wanted)
-        if operation == "exec":
-            return self._exec(wanted, fds)
-        if operation == "signal":
-            self._signal(wanted["name"], wanted["signal"], wanted["whole"])
-            return {}
-        if operation == "list":
-            prefix = wanted["prefix"]
-            known = self._processes.items()
-            return {"processes": {name: each.facts() for name, each in known if name.startswith(prefix)}}
-        if operation == "forget":
-            ended = self._processes.get(wanted["name"])
-            if ended is not None and ended.status is not None:
-                del self._processes[wanted["name"]]
-            return {}
-        raise ValueError(f"op: {operation!r} is not one of sandbox, run, exec, signal, list, forget")
+        operations: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any] | None]] = {
+            "sandbox": self._sandbox,
+            "run": self._run,
+            "exec": self._exec,
+            "attach": self._attach,
+            "detach": self._detach,
+            "resize": self._resize,
+            "signal": self._signal,
+            "list": self._list,
+            "forget": self._forget,
+        }
+        if wanted["op"] not in operations:
+            raise ValueError(f"op: {wanted['op']!r} is not one of {', '.join(operations)}")
+        return operations[wanted["op"]](wanted, fds) or {}
+
+    def _sandbox(self, wanted: dict[str, Any], _: list[int]) -> dict[str, Any]:
+        base = self._base(wanted["holder"])
+        binds = [(str(source), str(target), bool(read_only)) for source, target, read_only in wanted["binds"]]
+        return self._started(wanted["name"], spawning.start_pause(base, wanted["netns"], wanted["hostname"], binds))
+
+    def _list(self, wanted: dict[str, Any], _: list[int]) -> dict[str, Any]:
+        prefix = wanted["prefix"]
+        known = self._processes.items()
+        return {"processes": {name: each.facts() for name, each in known if name.startswith(prefix)}}
+
+    def _forget(self, wanted: dict[str, Any], _: list[int]) -> None:
+        ended = self._processes.get(wanted["name"])
+        if ended is not None and ended.status is not None:
+            del self._processes[wanted["name"]]
+
+    def _attach(self, wanted: dict[str, Any], fds: list[int]) -> None:
+        if (streams := self._streams.get(wanted["name"])) is None:
+            raise SpawnFailed("the container has ended")
+        streams.attach(wanted["session"], fds, stdin=wanted["stdin"])
+
+    def _detach(self, wanted: dict[str, Any], _: list[int]) -> None:
+        if (streams := self._streams.get(wanted["name"])) is not None:
+            streams.detach(wanted["session"])
+
+    def _resize(self, wanted: dict[str, Any], _: list[int]) -> None:
+        if (streams := self._streams.get(wanted["name"])) is not None:
+            streams.resize(wanted["rows"], wanted["columns"])
 
     def _base(self, holder: int) -> int:
         if holder not in self._bases:
@@ -155,26 +173,26 @@ class Server:
         self._names[pid] = name
         return {"pid": pid}
 
-    def _run(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """Start a container, its output going to a log."""
+    def _run(self, wanted: dict[str, Any], _: list[int]) -> dict[str, Any]:
+        """Start a container, its output going to a log and to who is attached."""
         pause = self._alive(wanted["pause"])
-        log = LogFile(wanted["log"])
-        ends: list[int] = []
+        streams = ContainerStreams(
+            self._selector,
+            LogFile(wanted["log"]),
+            stdin=wanted["stdin"],
+            stdin_once=wanted["stdinOnce"],
+            terminal=wanted["terminal"],
+        )
         try:
-            for _ in ("stdout", "stderr"):
-                ends += os.pipe()
-            stdio = {1: ends[1], 2: ends[3]}
-            pid = spawning.start_process(pause, wanted["argv"], wanted["env"], wanted["cwd"], stdio)
+            pid = spawning.start_process(
+                pause, wanted["argv"], wanted["env"], wanted["cwd"], streams.theirs, terminal=wanted["terminal"]
+            )
         except BaseException:
-            log.close()
-            for fd in ends:
-                os.close(fd)
+            streams.close()
             self._alive(wanted["pause"])  # it may have ended meanwhile, which then is the reason
             raise
-        for stream, reading, writing in (("stdout", ends[0], ends[1]), ("stderr", ends[2], ends[3])):
-            os.close(writing)
-            os.set_blocking(reading, False)
-            self._selector.register(reading, selectors.EVENT_READ, Output(reading, stream, log))
+        streams.begin()
+        self._streams[wanted["name"]] = streams
         return self._started(wanted["name"], pid)
 
     def _exec(self, wanted: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -200,12 +218,12 @@ class Server:
             raise SandboxGone("the pod's sandbox is gone") from None
         return process.pid
 
-    def _signal(self, name: str, number: int, whole: bool) -> None:
-        process = self._processes.get(name)
+    def _signal(self, wanted: dict[str, Any], _: list[int]) -> None:
+        process, number = self._processes.get(wanted["name"]), wanted["signal"]
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            if whole:
+            if wanted["whole"]:
                 os.killpg(process.pid, number)  # a session of its own: what is left of it when it has ended, too
             elif process.status is None:
                 os.kill(process.pid, number)
@@ -225,25 +243,9 @@ class Server:
             code = os.waitstatus_to_exitcode(status)
             process = self._processes[name]
             process.status, process.at = (code if code >= 0 else 128 - code), time.time()
+            if (streams := self._streams.pop(name, None)) is not None:
+                streams.ended()
             self._say({"event": "exit", "name": name, "status": process.status, "at": process.at})
-
-    def _read(self, output: Output) -> None:
-        """Move what a container wrote into its log."""
-        try:
-            data = os.read(output.fd, _AT_ONCE)
-        except BlockingIOError:
-            return
-        with contextlib.suppress(OSError):  # a full file system loses lines, not the container
-            if data:
-                output.log.write(output.stream, data)
-                return
-            output.log.end(output.stream)
-        if not data:
-            self._selector.unregister(output.fd)
-            os.close(output.fd)
-            logs = [key.data.log for key in self._selector.get_map().values() if isinstance(key.data, Output)]
-            if output.log not in logs:
-                output.log.close()
 
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):  # the engine has gone; the next message received says so

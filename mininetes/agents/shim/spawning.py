@@ -30,6 +30,7 @@ from mininetes.kernel.netns import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
     MS_BIND,
+    MS_MOVE,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
@@ -206,11 +207,38 @@ def _mount_pod(binds: Sequence[tuple[str, str, bool]]) -> None:
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     os.mkdir("/run/lock")
+    if not all(os.path.exists(f"/{target.split('/')[1]}") for _, target, _ in binds):
+        _lay_over_root()
     for number, (source, target, read_only) in enumerate(binds):
         _make_mount_point(target, os.path.isdir(source), f"/run/.under{number}")
         mount(source, target, flags=MS_BIND | MS_REC)
         if read_only:
             mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def _lay_over_root() -> None:
+    """Give the pod a root folder of its own, for new entries: with all that was there mounted in it.
+
+    The pod's processes get there by setns(2), which goes to what is mounted last on the root.
+    """
+    new = "/run/.root"
+    os.mkdir(new)
+    mount("tmpfs", new, "tmpfs", MS_NODEV, "mode=0755")
+    for entry in os.scandir("/"):
+        there = f"{new}/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), there)
+            continue
+        if entry.is_dir():
+            os.mkdir(there)
+        else:
+            os.close(os.open(there, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        mount(entry.path, there, flags=MS_BIND | (0 if entry.name == "run" else MS_REC))
+    os.chdir(new)
+    mount(new, "/", flags=MS_MOVE)
+    os.chroot(".")
+    os.chdir("/")
+    os.rmdir(new)
 
 
 def _make_mount_point(target: str, is_folder: bool, under: str) -> None:
@@ -224,12 +252,7 @@ def _make_mount_point(target: str, is_folder: bool, under: str) -> None:
     while not os.path.isdir(ancestor):
         ancestor = os.path.dirname(ancestor)
     real = os.path.realpath(ancestor)
-    if real == "/":
-        raise SpawnFailed(
-            f'mountPath "{target}": the host has no such path, and its root folder cannot get one: '
-            "use a path below /etc, /opt, /srv, /var or another folder that exists"
-        )
-    if not real.startswith(_OF_THE_LAB) or real.startswith(HOST):
+    if (real != "/" and not real.startswith(_OF_THE_LAB)) or real.startswith(HOST):
         entries = os.listdir(real)
         os.makedirs(under)
         mount(real, under, flags=MS_BIND | MS_REC)
