@@ -342,7 +342,8 @@ def read_cluster(
     except yaml.YAMLError as wrong:
         raise BadInput(source, None, "not YAML: " + " ".join(str(wrong).split())) from None
     if not isinstance(content, dict):
-        raise BadInput(source, None, f"a mapping with apiVersion: {API_VERSION}, kind: Cluster, spec")
+        right = f"no cluster file: that is a mapping with apiVersion: {API_VERSION}, kind: Cluster and a spec"
+        raise BadInput(source, None, right)
     if kind_file.is_kind(content):
         cluster = kind_file.read(content, source)
         for each in cluster.notes:
@@ -350,7 +351,8 @@ def read_cluster(
         return cluster.name, cluster.spec
     for key, right in (("apiVersion", API_VERSION), ("kind", "Cluster")):
         if content.get(key) != right:
-            raise BadInput(f"{source}: {key}", content.get(key), right)
+            missing = "" if content.get(key) is not None else "it is missing, and has to be "
+            raise BadInput(f"{source}: {key}", content.get(key), missing + right)
     _refuse_unknown(content, ("apiVersion", "kind", "metadata", "spec"), f"{source}: ")
     metadata, spec = ({} if (part := content.get(key)) is None else part for key in ("metadata", "spec"))
     for key, part in (("metadata", metadata), ("spec", spec)):

@@ -76,7 +76,7 @@ def test_what_is_valid_is_counted_in_words(nodes: int, pods: int, words: str) ->
     ("text", "words"),
     [
         ("kind: [", "standard input: not YAML"),
-        ("", "standard input: a mapping"),
+        ("", "standard input: no cluster file: that is a mapping"),
         ("kind: Pod", "standard input: apiVersion"),
         (b"\xff", "standard input: not YAML: not text in UTF-8"),
         ("{apiVersion: kind.x-k8s.io/v1alpha4, kind: Cluster, nodes: 3}", "standard input: nodes: '3'"),
