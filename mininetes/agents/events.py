@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -34,6 +34,7 @@ class EventRecorder:
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
         self._some = asyncio.Event()
         self._written: OrderedDict[tuple[str, ...], dict[str, Any]] = OrderedDict()
+        self._last = 0
 
     def record(self, obj: Mapping[str, Any], kind: EventType, reason: str, message: str) -> None:
         """Say something about an object (which has apiVersion, kind and metadata)."""
@@ -46,7 +47,7 @@ class EventRecorder:
                 "apiVersion": "v1",
                 "kind": "Event",
                 "metadata": {
-                    "name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}",
+                    "name": f"{metadata['name']}.{self._next_number():x}",
                     "namespace": metadata.get("namespace") or "default",
                 },
                 "involvedObject": regarding,
@@ -62,6 +63,11 @@ class EventRecorder:
             }
         )
         self._some.set()
+
+    def _next_number(self) -> int:
+        """The time in nanoseconds, never twice the same: names in it keep the events of one second in order."""
+        self._last = max(self._last + 1, time.time_ns())
+        return self._last
 
     async def run(self) -> None:
         """Write what was recorded, until cancelled."""

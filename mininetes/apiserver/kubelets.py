@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from typing import Any
+import struct
+from typing import Any, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
 import aiohttp
 import orjson
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from mininetes.apiserver.calls import Call
 from mininetes.apiserver.errors import ApiError
+from mininetes.apiserver.keepalive import keep_alive
 from mininetes.apiserver.registry import Registry
 from mininetes.apiserver.resources import by_name
 from mininetes.apiserver.store import Stored
@@ -28,11 +30,17 @@ KUBELET_PORT = 10250
 CONNECT_S = 3.0
 ANSWER_S = 10.0
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+CLOSE_S = 0.5
+"""How long the side of a stream that is ended by us has for its farewell."""
+
+PATIENCE_S = 3600.0
+"""How long a client may take to read what a stream said until its end: there are those that pause."""
+
 _LARGEST_FRAME = 16 << 20
 _REMEMBERED_S = 5.0
 _NEED_WEBSOCKET = (
     "this API server streams over WebSocket only (v5.channel.k8s.io or v4.channel.k8s.io), not over SPDY: "
-    "use kubectl 1.31 or newer, or `mininetes exec pod/NAME -- COMMAND`"
+    "use kubectl 1.30 or newer, or `mininetes exec pod/NAME -- COMMAND`"
 )
 _KUBELET_NAMES = {"stdin": "input", "stdout": "output", "stderr": "error"}
 """The kubelet has names of its own for some parameters; both are sent."""
@@ -54,9 +62,15 @@ class Kubelets:
         self._port = port
         self._session: aiohttp.ClientSession | None = None
         self._refusals: dict[str, tuple[float, ApiError]] = {}
+        self._stopping = asyncio.Event()
+
+    def end_streams(self) -> None:
+        """End all streams of exec and attach, which takes a moment yet, and begin no more. May be called twice."""
+        self._stopping.set()
 
     async def close(self) -> None:
         """End all connections. May be called twice."""
+        self.end_streams()
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
@@ -100,7 +114,7 @@ class Kubelets:
             )
             try:
                 async with within(ANSWER_S):
-                    kubelet = await connecting
+                    kubelet = cast(_ToKubelet, await connecting)
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as failed:
                 refusal = refusals[0] if refusals else _unreachable(url, failed)
                 self._remember(call.request, refusal)
@@ -111,12 +125,32 @@ class Kubelets:
                     autoping=False,
                     max_msg_size=_LARGEST_FRAME,
                     compress=False,
+                    timeout=PATIENCE_S,
                 )
                 await client.prepare(call.request)
-                await _join(client, kubelet)
+                await self._carry(client, kubelet, call.request.transport)
                 return client
             finally:
-                await kubelet.close()
+                await _leave(kubelet)
+
+    async def _carry(self, client: web.WebSocketResponse, kubelet: _ToKubelet, transport: Any) -> None:
+        """Join a client with a kubelet until one of them ends it, or `end_streams`."""
+        joined = asyncio.ensure_future(_join(client, kubelet))
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([joined, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if joined.done():
+                joined.result()
+                return
+        finally:
+            joined.cancel()
+            stopped.cancel()
+            await asyncio.gather(joined, stopped, return_exceptions=True)
+        with contextlib.suppress(asyncio.TimeoutError):
+            async with within(CLOSE_S):
+                await client.close(code=WSCloseCode.GOING_AWAY, message=b"the API server stops")
+        if transport is not None:
+            transport.abort()
 
     def _remember(self, request: web.BaseRequest, refusal: ApiError) -> None:
         """Keep a refusal for a moment: kubectl tries again with SPDY, and is to hear the same then."""
@@ -177,11 +211,31 @@ class Kubelets:
             headers={"Authorization": f"Bearer {self._token}"},
             auto_decompress=False,
             trace_configs=traces,
+            ws_response_class=_ToKubelet,
         )
 
     def _socket(self, address: tuple[Any, ...]) -> socket.socket:
         with in_netns(self._netns) if self._netns is not None else contextlib.nullcontext():
-            return socket.socket(address[0], address[1], address[2])
+            sock = socket.socket(address[0], address[1], address[2])
+        keep_alive(sock)
+        return sock
+
+
+class _ToKubelet(aiohttp.ClientWebSocketResponse):
+    """A stream to a kubelet, that can be cut off."""
+
+    def __init__(self, *parts: Any, **named: Any) -> None:
+        super().__init__(*parts, **named)
+        connection = self._response.connection
+        self._transport = connection.transport if connection is not None else None
+
+    def cut_off(self) -> None:
+        """End the connection with a reset: that is heard by a kubelet too that has not read all there is."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # it is closed
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
 
 
 def _container(pod: Stored, asked: str) -> str:
@@ -211,21 +265,29 @@ def _listening_for(refusals: list[ApiError]) -> aiohttp.TraceConfig:
     return trace
 
 
-async def _join(client: web.WebSocketResponse, kubelet: Any) -> None:
-    """Pass frames both ways until either side closes; then close the other in the same way."""
-    ways = [asyncio.ensure_future(_pass(client, kubelet)), asyncio.ensure_future(_pass(kubelet, client))]
+async def _join(client: web.WebSocketResponse, kubelet: _ToKubelet) -> None:
+    """Pass frames both ways until either side closes; then close the client's in the same way."""
+    said = asyncio.ensure_future(_pass(client, kubelet))
+    heard = asyncio.ensure_future(_pass(kubelet, client))
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([said, heard], return_when=asyncio.FIRST_COMPLETED)
+        code = heard.result() if heard.done() else WSCloseCode.OK
     finally:
-        for way in ways:
+        for way in (said, heard):
             way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-    code = kubelet.close_code or client.close_code or 1000
-    # 1005 and 1006 say that no code was received: they cannot be sent.
-    await client.close(code=code if code not in (1005, 1006) else 1000)
+        await asyncio.gather(said, heard, return_exceptions=True)
+    if code is not None:
+        await client.close(code=code)
+    else:  # for clients, the usual code means that all went well
+        await client.close(code=WSCloseCode.INTERNAL_ERROR, message=b"the connection to the kubelet is lost")
 
 
-async def _pass(source: Any, target: Any) -> None:
+async def _pass(source: Any, target: Any) -> int | None:
+    """Pass frames on until one side is closed; the source's code for that, None without.
+
+    Pongs go through, which nobody asked for here: so a kubelet tells a client that both are there, while nothing is
+    read from the client, and hears whether that is so.
+    """
     with contextlib.suppress(ConnectionError, aiohttp.ClientError):
         while True:
             frame = await source.receive()
@@ -235,8 +297,26 @@ async def _pass(source: Any, target: Any) -> None:
                 await target.send_str(frame.data)
             elif frame.type == WSMsgType.PING:
                 await source.pong(frame.data)
-            elif frame.type != WSMsgType.PONG:
-                return
+            elif frame.type == WSMsgType.PONG:
+                await target.pong(frame.data)
+            elif frame.type == WSMsgType.CLOSE:
+                return int(frame.data or WSCloseCode.OK)
+            else:
+                return None
+    return None
+
+
+async def _leave(kubelet: _ToKubelet) -> None:
+    """Close a stream to a kubelet; one that does not answer is cut off."""
+    closed = False
+    try:
+        with contextlib.suppress(asyncio.TimeoutError):
+            async with within(CLOSE_S):
+                await kubelet.close()
+                closed = True
+    finally:
+        if not closed:
+            kubelet.cut_off()
 
 
 def _unreachable(url: str, failed: BaseException) -> ApiError:

@@ -22,6 +22,7 @@ from mininetes.apiserver.calls import Call, json_response, refusal
 from mininetes.apiserver.deletion import DeleteOptions
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.housekeeping import Housekeeping
+from mininetes.apiserver.keepalive import keep_alive
 from mininetes.apiserver.kubelets import KUBELET_PORT, Kubelets
 from mininetes.apiserver.metrics import Metrics
 from mininetes.apiserver.namespaces import Namespaces
@@ -39,15 +40,6 @@ _PAUSE_S = 0.5
 _OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 _OPEN_BELOW = ("/healthz/", "/livez/", "/readyz/")
 """Probes and clients read these without a token, as Kubernetes lets them."""
-
-# A client that is silent and cannot be reached any more is given up after 15 s; accepted connections inherit this. One
-# that is there but reads slowly is not: TCP_USER_TIMEOUT would end it too.
-_KEEPALIVE = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
-)
 
 _NOT_SERVED = {
     "portforward": "port forwarding is not served here: ask the pod's address from a node, as with "
@@ -140,8 +132,7 @@ class ApiServer:
         await self._runner.setup()
         for sock in sockets:
             sock.setblocking(False)
-            for level, option, value in _KEEPALIVE:
-                sock.setsockopt(level, option, value)
+            keep_alive(sock)
             await web.SockSite(self._runner, sock, ssl_context=self._tls, backlog=1024).start()
         loop = asyncio.get_running_loop()
         self._background = [
@@ -152,7 +143,7 @@ class ApiServer:
         self._log.info("Serving securely", address=self._address, sockets=len(sockets))
 
     async def stop(self) -> None:
-        """Close the sockets, all connections and watches. May be called twice."""
+        """Close the sockets, all connections, watches and streams to containers. May be called twice."""
         self._ready = False
         for task in self._background:
             task.cancel()
@@ -160,6 +151,7 @@ class ApiServer:
         self._background = []
         for stream in list(self._streams):
             stream.close()
+        self._kubelets.end_streams()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()

@@ -53,6 +53,7 @@ _AT_FDCWD = -100
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -64,6 +65,20 @@ def _syscall(number: int, *arguments: object) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+def detached_tree(path: str, *, recursive: bool) -> int:
+    """A copy of the mount at ``path``, from there on, that is mounted nowhere: its descriptor. Raises OSError."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    where = ctypes.c_int(_AT_FDCWD), ctypes.c_char_p(path.encode())
+    return _syscall(_SYS_OPEN_TREE, *where, ctypes.c_uint(flags))
+
+
+def attach_tree(tree: int, target: str) -> None:
+    """Mount a `detached_tree` at ``target``, also in another mount namespace than its own. Raises OSError."""
+    origin = ctypes.c_int(tree), ctypes.c_char_p(b"")
+    place = ctypes.c_int(_AT_FDCWD), ctypes.c_char_p(target.encode())
+    _syscall(_SYS_MOVE_MOUNT, *origin, *place, ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH))
 
 
 def node_path(node: str, path: str) -> str:
@@ -172,22 +187,12 @@ def mount_node(node: str) -> None:
         mount(node_path(node, path), path, flags=MS_BIND)
     # The lab's /run goes from this namespace altogether: a copy of the other nodes'
     # shared /run/netns in it would have each pod's mount passed on to every node.
-    own = node_path(node, "/run").encode()
-    tree = _syscall(
-        _SYS_OPEN_TREE, ctypes.c_int(_AT_FDCWD), ctypes.c_char_p(own), ctypes.c_uint(_OPEN_TREE_CLONE | _AT_RECURSIVE)
-    )
+    tree = detached_tree(node_path(node, "/run"), recursive=True)
     try:
         # private first: or pods' mounts in the other nodes' shared /run/netns would go for everybody
         mount("", "/run", flags=MS_REC | MS_PRIVATE)
         umount("/run", detach=True)
-        _syscall(
-            _SYS_MOVE_MOUNT,
-            ctypes.c_int(tree),
-            ctypes.c_char_p(b""),
-            ctypes.c_int(_AT_FDCWD),
-            ctypes.c_char_p(b"/run"),
-            ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
-        )
+        attach_tree(tree, "/run")
     finally:
         os.close(tree)
     umount("/sys", detach=True)

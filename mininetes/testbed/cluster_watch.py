@@ -97,22 +97,28 @@ class ClusterWatch:
                 said = ", ".join(missing[:_MOST_NAMED]) + more
                 raise MininetesError(f"not within {within_s:g} s: {what}: {said}")
 
-    async def ready(self, nodes: Iterable[str], *, within_s: float, but: str = "") -> None:
+    async def ready(self, nodes: Iterable[str], *, within_s: float, but: str = "", with_all_pods: bool = True) -> None:
         """Wait until these nodes, all pods and deployments are ready. Raises MininetesError that names what is not.
 
-        Pods whose label ``k8s-app`` is ``but`` are not waited for.
+        Pods that have ended, and those whose label ``k8s-app`` is ``but``, are not waited for. Without
+        ``with_all_pods`` only the pods of these nodes are, and no deployment.
         """
         wanted = list(nodes)
         unawaited = self._unawaited | ({but} if but else set())
 
+        def is_awaited(pod: Mapping[str, Any]) -> bool:
+            if _app(pod) in unawaited or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+                return False
+            return with_all_pods or pod["spec"].get("nodeName") in wanted
+
         def unready() -> dict[str, dict[str, Any]]:
-            return {name: pod for name, pod in self.pods.items() if _app(pod) not in unawaited and not is_ready(pod)}
+            return {name: pod for name, pod in self.pods.items() if is_awaited(pod) and not is_ready(pod)}
 
         def lacks() -> Iterable[str]:
             yield from (f"node {name}{_unready(self.nodes.get(name))}" for name in wanted
                         if not is_ready(self.nodes.get(name)))  # fmt: skip
             yield from (f"pod {name}{self._why(name, pod)}" for name, pod in unready().items())
-            for name, deployment in self._deployments.items.items():
+            for name, deployment in self._deployments.items.items() if with_all_pods else ():
                 available = deployment.get("status", {}).get("availableReplicas", 0)
                 if _app(deployment) not in unawaited and available < deployment["spec"]["replicas"]:
                     yield f"deployment {name}"

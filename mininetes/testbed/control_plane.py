@@ -232,10 +232,10 @@ class ControlPlane:
         await asyncio.get_running_loop().run_in_executor(self._executor, self._prepare_nodes)
         self._add_node(node, place)
         self.tasks.start_all([each for each in self.tasks.names() if each[0] == node.name])
-        await self._watch.ready([node.name], within_s=READY_WITHIN_S)
+        await self._watch.ready([node.name], within_s=READY_WITHIN_S, with_all_pods=False)
         await create_pods(self._watch, pods, self._attached)
         await self.proxy_seats.synced(self.places, within_s=READY_WITHIN_S)
-        await self._watch.ready(self.places, within_s=READY_WITHIN_S)
+        await self._watch.ready([node.name], within_s=READY_WITHIN_S, with_all_pods=False)
 
     async def require_answers(self, plan: str) -> None:
         """Raises MininetesError when no API server answers; ``plan``: what a node would do, "join" or "leave"."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from kubelet_lab import KubeletLab, condition, container, run, until
+from kubelet_lab import NODE, KubeletLab, condition, container, run, until
 from kubelet_pods import FOREVER, attach, execute, responder, restarts, shell, started
 
 from mininetes.apiserver.errors import ApiError
+from mininetes.lab.filesystem import node_path
 
 
 async def _initial(lab: KubeletLab) -> None:
@@ -140,6 +142,123 @@ async def _new_folders(lab: KubeletLab) -> None:
 @pytest.mark.parametrize("user_namespace", [False, True])
 def test_volumes_at_folders_that_the_host_does_not_have(user_namespace: bool) -> None:
     run(_new_folders, user_namespace=user_namespace)
+
+
+async def _nested(lab: KubeletLab) -> None:
+    await started(lab)
+
+    async def volumes_at(name: str, script: str, **at: dict[str, Any] | str) -> str:
+        """A pod with volumes at paths (v1="/path", or a mount with its source); what its script says."""
+        given = {key: {"mountPath": each} if isinstance(each, str) else dict(each) for key, each in at.items()}
+        sources = {key: each.pop("source", {"emptyDir": {}}) for key, each in given.items()}
+        mounts = [{"name": key, **each} for key, each in given.items()]
+        volumes = [{"name": key, **each} for key, each in sources.items()]
+        await lab.create(name, shell(f"{script}; echo end; {FOREVER}", volumeMounts=mounts), volumes=volumes)
+        await lab.ready(name)
+
+        async def ended() -> bool:
+            return (await lab.logs(name)).endswith("end\n")
+
+        await until(ended, f"{name} said all")
+        return (await lab.logs(name)).removesuffix("end\n")
+
+    def host(path: object, at: str, **mount: Any) -> dict[str, Any]:
+        return {"source": {"hostPath": {"path": str(path)}}, "mountPath": at, **mount}
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        # a mount point below a hostPath volume is made in it, and what the pod writes beside it is kept
+        real = Path(name) / "data"
+        real.mkdir()
+        script = "echo x > /data/written; echo y > /data/new/inner; ls /data"
+        assert await volumes_at("in-host-path", script, v=host(real, "/data"), w="/data/new") == "new\nwritten\n"
+        assert {each.name for each in real.iterdir()} == {"new", "written"}
+        assert not list((real / "new").iterdir())
+        # below the host's folders that only look like the lab's, and below a volume's link to one, nothing is
+        beside = Path(name) / "beside"
+        beside.mkdir()
+        (real / "link").symlink_to(beside)
+        v = host(real, "/optdata/data")
+        assert await volumes_at("link", "ls /optdata/data/link", v=v, w="/optdata/data/link/new") == "new\n"
+        assert not list(beside.iterdir())
+        # sources are found before a volume hides them
+        (real / "seen").write_text("seen")
+        said = await volumes_at("hidden", "ls /zz; ls /tmp", v="/tmp", w=host(real / "seen", "/zz/seen"))
+        assert said == "seen\n"
+        said = await volumes_at("var-lib", "ls /var/lib; cat /proc/1/comm", v="/var/lib", w="/var/lib/mysql")
+        assert said == "mysql\npause\n"
+    # names in /etc are there even when a volume has all of it; one at their path comes before them
+    said = await volumes_at(
+        "names", "cat /etc/hostname; ls /etc; touch /sub/x && echo made", v="/etc",
+        w={"mountPath": "/sub", "subPath": "a/b"},
+    )  # fmt: skip
+    assert said == "names\nhostname\nhosts\nresolv.conf\nmade\n"
+    await lab.client.create(
+        "configmaps",
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "s"}, "data": {"run": "#!/bin/sh\necho ran\n"}},
+        "default",
+    )
+    config = {"source": {"configMap": {"name": "s", "defaultMode": 0o755}}}
+    said = await volumes_at(
+        "script",
+        "/s/run; cat /etc/hostname | head -1; touch /s/x 2>&1; touch /s/sub/x; ls /s/sub",
+        v={**config, "mountPath": "/s"}, w="/s/sub", x={**config, "mountPath": "/etc/hostname", "subPath": "run"},
+    )  # fmt: skip
+    assert said.splitlines()[:2] == ["ran", "#!/bin/sh"]
+    assert "Read-only" in said
+    assert said.endswith("\nx\n")
+    # the node's /run and /var/log are its own
+    at = {"v": host("/var/run/new", "/x"), "w": host("/run/netns", "/y"), "x": host("/var/log/new", "/z")}
+    said = await volumes_at("of-the-node", "echo 1 > /x/one; echo 2 > /z/two; ls /y; ls /run", **at)
+    assert said.endswith("lock\n")
+    assert Path(node_path(NODE, "/run/new/one")).read_text() == "1\n"
+    assert Path(node_path(NODE, "/var/log/new/two")).read_text() == "2\n"
+    # folders of the host stay as they are, also when links to them lead through another one's
+    script = "ls -d /usr/new-one/. /usr/share/new-two/. /usr/share/doc/."
+    at = {"v": "/usr/new-one", "w": "/usr/share/new-two", "x": "/usr/share/doc/../new-three", "y": "/usr/new/a/b"}
+    said = await volumes_at("over", script, **at, z="/usr/new/c/d")
+    assert len(said.splitlines()) == 3
+    assert not any(
+        Path(path).exists() for path in ("/usr/new-one", "/usr/new", "/usr/share/new-two", "/usr/share/new-three")
+    )
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_volumes_below_volumes(user_namespace: bool) -> None:
+    run(_nested, user_namespace=user_namespace)
+
+
+async def _last_words(lab: KubeletLab) -> None:
+    await started(lab)
+    never = {"restartPolicy": "Never"}
+    for name, script, more in (
+        ("said", "echo why > /dev/termination-log; exit 3", {}),
+        ("elsewhere", "printf x%.0s $(seq 5000) > /usr/no-such/log", {"terminationMessagePath": "/usr/no-such/log"}),
+        ("logged", "seq 1000; exit 1", {"terminationMessagePolicy": "FallbackToLogsOnError"}),
+        ("silent", "seq 1000", {"terminationMessagePolicy": "FallbackToLogsOnError"}),
+        ("devices", "echo a > /dev/null; head -c 3 /dev/zero | wc -c > /dev/termination-log; ls -d /dev/pts/ptmx", {}),
+    ):
+        await lab.create(name, shell(script, **more), **never)
+    first = shell("echo one > /dev/termination-log") | {"name": "first"}
+    await lab.create("two", shell("exit 4"), initContainers=[first], **never)
+
+    async def ended(name: str) -> dict[str, Any]:
+        return await lab.when(name, lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"), "ended")
+
+    async def words(name: str, of: str = "main") -> str:
+        return str(container(await ended(name), of)["state"]["terminated"].get("message", ""))
+
+    assert await words("said") == "why\n"
+    assert await words("elsewhere") == "x" * 4096
+    assert await words("logged") == "".join(f"{number}\n" for number in range(921, 1001))
+    assert await words("silent") == ""
+    assert await words("devices") == "3\n"
+    assert (await words("two", "first"), await words("two")) == ("one\n", "")
+    assert not Path("/dev/termination-log").exists()
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_what_containers_say_as_they_end(user_namespace: bool) -> None:
+    run(_last_words, user_namespace=user_namespace)
 
 
 class Program:

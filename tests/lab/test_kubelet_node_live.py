@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from kubelet_lab import NODE, QUICK, KubeletLab, condition, connected, container
 from kubelet_pods import FOREVER, responder, restarts, shell, started
 
 from mininetes.agents.kubelet import StaticPod
+from mininetes.agents.shim.spawning import PAUSE
 from mininetes.lab.filesystem import node_path
 
 
@@ -219,6 +222,17 @@ async def _sandbox_lost(lab: KubeletLab) -> None:
         return any(pod.name == "box" and pod.pause_pid not in (None, pause) for pod in lab.kubelet.pods())
 
     await until(another_pause, "another pause process")
+    for name, policy in (("done", "Never"), ("deleted", "Always")):
+        await lab.create(name, shell("exit 0" if policy == "Never" else FOREVER), restartPolicy=policy)
+    await lab.when("done", lambda pod: pod["status"]["phase"] == "Succeeded", "Succeeded")
+    await lab.ready("deleted")
+    await lab.client.delete("pods", "deleted", "default")
+    await lab.gone("deleted")
+    # events are written in order: once there is one of a later pod, those before are there too
+    await lab.create("later", shell("exit 0"), restartPolicy="Never")
+    await lab.event("later", "Started")
+    for name in ("done", "deleted"):
+        assert "SandboxChanged" not in await lab.events(name), "a sandbox that has done its work is not made anew"
 
 
 def test_a_killed_sandbox_is_made_anew() -> None:
@@ -248,6 +262,38 @@ async def _bad_network(lab: KubeletLab) -> None:
 
 def test_a_plugin_that_fails() -> None:
     run(_bad_network)
+
+
+async def _no_pause(lab: KubeletLab) -> None:
+    """Attempts at a sandbox wait longer each time, whatever is heard of the pod meanwhile."""
+    await started(lab)
+    pause = Path(node_path(NODE, PAUSE))
+
+    async def is_there() -> bool:
+        return pause.is_symlink()
+
+    await until(is_there, "the kubelet has begun")
+    target = pause.readlink()
+    pause.unlink()
+    uid = await lab.create("web", responder())
+    assert "Failed to create pod sandbox" in await lab.event("web", "FailedCreatePodSandBox")
+    failed = await lab.pod("web")
+    assert failed is not None
+    assert "podIP" not in failed["status"], "an address that was given back is not shown"
+    assert lab.kubelet is not None
+    record = lab.kubelet._workers[uid].record.sandbox
+    begun = time.monotonic()
+    for number in itertools.count():
+        await lab.client.patch("pods", "web", {"metadata": {"labels": {"turn": str(number)}}}, "default")
+        if time.monotonic() - begun > 2:
+            break
+    assert record.attempts <= 5
+    pause.symlink_to(target)
+    await lab.ready("web")
+
+
+def test_a_sandbox_that_cannot_be_made() -> None:
+    run(_no_pause)
 
 
 async def _one_port_for_two(lab: KubeletLab) -> None:

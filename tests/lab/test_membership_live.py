@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +102,26 @@ def test_a_node_that_joins_has_what_the_others_have() -> None:
         assert answer.split()[0] == "10.96.0.1"
         shell = lab.command("shell", "--mininet", stdin="late ip -brief address show eth0\nexit\n")
         assert "192.168.1.13/24" in shell.stdout + shell.stderr
+
+
+def test_a_node_that_joins_waits_for_no_pods_of_others(tmp_path: Path) -> None:
+    text = "\n---\n".join(
+        f"{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeName: node2, restartPolicy: {policy}, "
+        f"containers: [{{name: c, image: any, command: [sh, -c, exit {status}]}}]}}}}"
+        for name, policy, status in (("done", "Never", 0), ("failed", "Never", 3), ("loops", "Always", 1))
+    )
+    (tmp_path / "pods.yaml").write_text(text)
+    with running("--nodes", "2", "--pods", "1") as lab:
+        assert lab.command("apply", "-f", str(tmp_path / "pods.yaml")).status == 0
+
+        def state() -> str:
+            return lab.command("get", "pods").stdout
+
+        wait_until(
+            lambda: "Completed" in state() and "Error" in state() and "Crash" in state(), "they ended", within_s=40
+        )
+        join(lab, "late")
+        assert "late-1" in state()
 
 
 @pytest.mark.parametrize("plane", ["memory", "none"])

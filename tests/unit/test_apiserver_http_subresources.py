@@ -200,7 +200,7 @@ async def test_exec_without_websocket_is_told_what_is_needed(api: Api, kubelet: 
     path = PODS + "/p/exec?command=ls"
     message = (await api.unchanged("POST", path, Connection="Upgrade", Upgrade="SPDY/3.1")).refused(400, "BadRequest")
     assert "WebSocket" in message
-    assert "kubectl 1.31" in message
+    assert "kubectl 1.30" in message
     assert (await api.unchanged("GET", path)).refused(400, "BadRequest") == "Upgrade request required"
     websocket = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Protocol": "v1.channel.k8s.io"}
     assert "v5.channel.k8s.io" in (await api.unchanged("GET", path, **websocket)).refused(400, "BadRequest")

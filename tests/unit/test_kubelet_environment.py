@@ -112,6 +112,33 @@ def test_config_maps_and_secrets() -> None:
         environment(pod(), ref("resourceFieldRef", resource="limits.cpu"), around)
 
 
+@pytest.mark.parametrize(
+    ("reference", "value"),
+    [
+        ({"resource": "requests.cpu", "divisor": "1m"}, "250"),
+        ({"resource": "requests.cpu"}, "1"),
+        ({"resource": "requests.cpu", "divisor": "0"}, "1"),
+        ({"resource": "limits.cpu"}, "2"),
+        ({"resource": "limits.memory"}, "134217728"),
+        ({"resource": "limits.memory", "divisor": "1Mi"}, "128"),
+        ({"resource": "limits.memory", "divisor": "1Gi"}, "1"),
+        ({"resource": "requests.memory"}, "134217728"),
+        ({"resource": "requests.ephemeral-storage"}, "0"),
+        ({"resource": "limits.cpu", "containerName": "other"}, "7"),
+    ],
+)
+def test_resources(reference: dict[str, Any], value: str) -> None:
+    resources = {"requests": {"cpu": "250m"}, "limits": {"cpu": "1500m", "memory": "128Mi"}}
+    container = {**ref("resourceFieldRef", **reference), "resources": resources}
+    other = {"name": "other", "resources": {"limits": {"cpu": "7"}}}
+    assert environment(pod(container, other), container, AROUND)["V"] == value
+
+
+def test_resources_that_are_not_there() -> None:
+    with pytest.raises(ConfigError, match="container nobody not found"):
+        environment(pod(), ref("resourceFieldRef", resource="limits.cpu", containerName="nobody"), AROUND)
+
+
 def test_data_of_a_config_map_may_be_binary() -> None:
     binary = base64.b64encode(b"\xff\x00").decode()
     assert data_of("configmaps", {"data": {"a": "b"}, "binaryData": {"c": binary}}) == {"a": b"b", "c": b"\xff\x00"}

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from mininetes.agents.kubelet.container_record import ContainerRecord
-from mininetes.agents.kubelet.pod_spec import image_key, kind_of, qos_class
-from mininetes.agents.kubelet.status import conditions, differs, phase, pod_status
+from mininetes.agents.kubelet.pod_spec import deadline_of, image_key, kind_of, qos_class
+from mininetes.agents.kubelet.status import DEADLINE_EXCEEDED, conditions, differs, phase, pod_status
 
 NOW = 1_700_000_000.0
 
 
-def record(name: str, state: str = "running", exit_code: int = 0, *, starts: int = 1, init: bool = False) -> Any:
-    made = ContainerRecord(name, "command", "image", is_init=init)
+def record(
+    name: str, state: str = "running", exit_code: int = 0, *, starts: int = 1, init: bool = False, sidecar: bool = False
+) -> Any:
+    made = ContainerRecord(name, "command", "image", is_init=init or sidecar, is_sidecar=sidecar)
     for _ in range(starts):
         made.begin(NOW, f"process/{name}", f"mininetes://{name}", started=True, ready=True)
     if state == "terminated":
@@ -26,7 +28,11 @@ def record(name: str, state: str = "running", exit_code: int = 0, *, starts: int
 
 
 def pod(*records: ContainerRecord, policy: str = "Always", **status: Any) -> dict[str, Any]:
-    inits = [{"name": each.name} for each in records if each.is_init]
+    inits = [
+        {"name": each.name, **({"restartPolicy": "Always"} if each.is_sidecar else {})}
+        for each in records
+        if each.is_init
+    ]
     mains = [{"name": each.name} for each in records if not each.is_init]
     spec = {"containers": mains, "initContainers": inits, "restartPolicy": policy}
     return {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": spec, "status": status}
@@ -50,6 +56,19 @@ def pod(*records: ContainerRecord, policy: str = "Always", **status: Any) -> dic
         ("Never", [record("i", "terminated", 1, init=True), record("a", "waiting", starts=0)], "Failed"),
         ("Always", [record("i", "terminated", 1, init=True), record("a", "waiting", starts=0)], "Pending"),
         ("Always", [record("i", "terminated", init=True), record("a")], "Running"),
+        ("Always", [record("s", sidecar=True), record("a")], "Running"),
+        ("Always", [record("s", sidecar=True), record("a", "waiting", starts=0)], "Pending"),
+        ("Always", [record("s", "waiting", sidecar=True), record("a", "waiting", starts=0)], "Pending"),
+        ("Always", [record("s", "waiting", 1, sidecar=True), record("a")], "Running"),
+        ("Never", [record("s", sidecar=True), record("a", "terminated")], "Succeeded"),
+        ("Never", [record("s", "terminated", 137, sidecar=True), record("a", "terminated")], "Succeeded"),
+        ("Never", [record("s", "terminated", 137, sidecar=True), record("a", "terminated", 1)], "Failed"),
+        (
+            "Never",
+            [record("s", sidecar=True), record("i", "terminated", 1, init=True), record("a", "waiting", starts=0)],
+            "Failed",
+        ),
+        ("OnFailure", [record("s", "terminated", 143, sidecar=True), record("a", "terminated")], "Succeeded"),
     ],
 )
 def test_phases(policy: str, records: list[ContainerRecord], expected: str) -> None:
@@ -73,6 +92,20 @@ def test_conditions_of_a_pod_that_is_not_ready() -> None:
     (ready,) = (each for each in found if each["type"] == "Ready")
     assert ready["reason"] == "ContainersNotReady"
     assert ready["message"] == "containers with unready status: [b]"
+
+
+def test_sidecars_count_for_readiness() -> None:
+    sidecar, main = record("s", sidecar=True), record("a")
+    records = {"s": sidecar, "a": main}
+    assert sidecar.status()["ready"] is True
+    assert states(conditions(pod(sidecar, main), records, "Running", NOW, has_sandbox=True))["Ready"] == "True"
+    sidecar.ready = False
+    found = conditions(pod(sidecar, main), records, "Running", NOW, has_sandbox=True)
+    (ready,) = (each for each in found if each["type"] == "ContainersReady")
+    assert (ready["status"], ready["message"]) == ("False", "containers with unready status: [s]")
+    sidecar.end(NOW, 1)
+    found = conditions(pod(sidecar, main), records, "Running", NOW, has_sandbox=True)
+    assert states(found)["Initialized"] == "True", "it has begun long ago"
 
 
 def test_a_condition_keeps_its_time_until_it_changes() -> None:
@@ -118,6 +151,37 @@ def test_a_whole_status() -> None:
     assert not differs(status, status)
 
 
+def whole(shown: dict[str, Any], *records: ContainerRecord, **more: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {"now": NOW, "start_time": "", "host_address": "", "pod_address": "", "has_sandbox": True}
+    return pod_status(shown, {each.name: each for each in records}, **facts, **more)
+
+
+def test_a_pod_runs_until_its_sidecars_have_ended() -> None:
+    sidecar, main = record("s", sidecar=True), record("a", "terminated")
+    assert whole(pod(sidecar, main, policy="Never"), sidecar, main)["phase"] == "Running"
+    sidecar.end(NOW, 143)
+    assert whole(pod(sidecar, main, policy="Never"), sidecar, main)["phase"] == "Succeeded"
+
+
+def test_a_pod_that_was_active_for_too_long_has_failed_for_good() -> None:
+    a = record("a")
+    assert whole(pod(a), a, failure=DEADLINE_EXCEEDED)["phase"] == "Running", "until it has ended"
+    a.end(NOW, 143)
+    status = whole(pod(a), a, failure=DEADLINE_EXCEEDED)
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
+    assert status["message"] == "Pod was active on the node longer than the specified deadline"
+    again = whole(pod(a, **{key: status[key] for key in ("phase", "reason", "message")}), a)
+    assert [again[key] for key in ("phase", "reason", "message")] == ["Failed", status["reason"], status["message"]]
+
+
+def test_deadlines() -> None:
+    a = record("a")
+    limited = pod(a)
+    assert deadline_of(limited, "2023-11-14T22:13:20Z") is None
+    limited["spec"]["activeDeadlineSeconds"] = 5
+    assert deadline_of(limited, "2023-11-14T22:13:20Z") == NOW + 5
+
+
 def test_restarts_wait_longer_each_time_and_forget_after_a_long_run() -> None:
     a = record("a", "terminated", 1)
     assert a.wants_start("Always")
@@ -145,6 +209,7 @@ def test_restart_policies() -> None:
     assert [good.wants_start(policy) for policy in ("Always", "OnFailure", "Never")] == [False, False, False]
     assert [bad.wants_start(policy) for policy in ("Always", "OnFailure", "Never")] == [True, True, False]
     assert record("a", "waiting", starts=0).wants_start("Never")
+    assert record("s", "terminated", sidecar=True).wants_start("Always")
 
 
 @pytest.mark.parametrize(

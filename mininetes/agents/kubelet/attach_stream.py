@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from mininetes.agents.kubelet.context import Context
-from mininetes.agents.kubelet.exec_stream import ExecOptions, Streams, carry, failure, opened, say_outcome
+from mininetes.agents.kubelet.exec_stream import STDOUT, ExecOptions, Streams, carry, failure, opened, say_outcome
 from mininetes.agents.shim.client import ShimError
 
 _numbers = itertools.count(1)
@@ -29,7 +29,9 @@ class _Joined(Streams):
     """Pipes to and from a container that has its terminal, if any, with the shim."""
 
     def __init__(self, options: ExecOptions, context: Context, container: Attachable) -> None:
-        super().__init__(replace(options, tty=False, stderr=options.stderr and not container.tty))
+        # stdout is always there, for its end is that of the container
+        super().__init__(replace(options, tty=False, stdout=True, stderr=options.stderr and not container.tty))
+        self.unheard = frozenset() if options.stdout else frozenset([STDOUT])
         self._context = context
         self._container = container
 

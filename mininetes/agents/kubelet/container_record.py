@@ -20,6 +20,8 @@ class ContainerRecord:
     kind: Kind
     image: str
     is_init: bool = False
+    is_sidecar: bool = False
+    """An init container that goes on running beside the others (KEP-753)."""
     state: Literal["waiting", "running", "terminated"] = "waiting"
     reason: str = ""
     message: str = ""
@@ -38,6 +40,11 @@ class ContainerRecord:
     ready: bool = False
     backoff_s: float = 0.0
     """How long the last wait before a restart was to be."""
+
+    @property
+    def _is_to_end(self) -> bool:
+        """Whether the others wait for its end."""
+        return self.is_init and not self.is_sidecar
 
     @property
     def restarts(self) -> int:
@@ -93,7 +100,7 @@ class ContainerRecord:
             "name": self.name,
             "state": state,
             "lastState": {"terminated": self.last} if self.last else {},
-            "ready": self.state == "terminated" and self.exit_code == 0 if self.is_init else self.ready,
+            "ready": self.state == "terminated" and self.exit_code == 0 if self._is_to_end else self.ready,
             "started": self.started,
             "restartCount": self.restarts,
             "image": image,
@@ -107,7 +114,7 @@ class ContainerRecord:
             return False
         if not self.starts:
             return True
-        if self.is_init:
+        if self._is_to_end:
             return self.exit_code != 0 and policy != "Never"
         return policy == "Always" or (policy == "OnFailure" and self.exit_code != 0)
 

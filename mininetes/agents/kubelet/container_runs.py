@@ -13,13 +13,21 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mininetes.agents.kubelet import executing
+from mininetes.agents.kubelet import executing, termination
 from mininetes.agents.kubelet.container_record import RUNTIME, ContainerRecord
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.environment import Surroundings, command_line, environment
 from mininetes.agents.kubelet.executing import Place
 from mininetes.agents.kubelet.pod_sandbox import PodSandbox
-from mininetes.agents.kubelet.pod_spec import Pod, declared_ports, image_key, shown_name, uid_of
+from mininetes.agents.kubelet.pod_spec import (
+    Pod,
+    containers,
+    declared_ports,
+    image_key,
+    init_containers,
+    shown_name,
+    uid_of,
+)
 from mininetes.agents.kubelet.prober import ContainerProber, ProbeKind, ProbeSpec, Target
 from mininetes.agents.shim.client import ProcessState
 from mininetes.agents.shim.log_files import LogFile
@@ -99,7 +107,7 @@ class ContainerRuns:
         record.begin(time.time(), process, f"{RUNTIME}://{identity}", started=started, ready=ready)
         if self._early is not None:
             status, at = self._early
-            record.end(at, status)
+            record.end(at, status, message=self._last_words(record, status))
             return
         self.probe(record, spec)
 
@@ -109,20 +117,23 @@ class ContainerRuns:
         record.begin(now, "", "", started=False, ready=False)
         record.end(now, 128, "StartError", why)
 
-    def probe(self, record: ContainerRecord, spec: Mapping[str, Any]) -> None:
-        """Begin to probe a running container that has probes."""
-        if not any(spec.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")):
-            return
+    def target(self, spec: Mapping[str, Any]) -> Target:
+        """A container as probes and hooks reach it. Raises ConfigError."""
         place = self.place(spec)
 
         async def execute(argv: list[str], timeout_s: float) -> tuple[int, str]:
             return await executing.run(self._context, place, argv, timeout_s)
 
-        target = Target.of(spec, self._context.place.netns, self._sandbox.record.address, execute)
+        return Target.of(spec, self._context.place.netns, self._sandbox.record.address, execute)
+
+    def probe(self, record: ContainerRecord, spec: Mapping[str, Any]) -> None:
+        """Begin to probe a running container that has probes."""
+        if not any(spec.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")):
+            return
         name = record.name
         self._probers[name] = ContainerProber(
             spec,
-            target,
+            self.target(spec),
             started=record.started,
             tell=lambda kind, good, why: self._heed(record, spec, kind, good, why),
             unhealthy=lambda kind, why: self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {why}"),
@@ -145,10 +156,17 @@ class ContainerRuns:
         for record in self.records.values():
             if record.process == process:
                 self.stop_probing(record.name)
-                record.end(at, status)
+                record.end(at, status, message=self._last_words(record, status))
                 return
         if process == self._starting:
             self._early = (status, at)
+
+    def _last_words(self, record: ContainerRecord, status: int) -> str:
+        """The termination message of a command that has ended."""
+        specs = (*init_containers(self.pod), *containers(self.pod))
+        spec = next((each for each in specs if each["name"] == record.name), {})
+        log = node_path(self._context.node, f"{log_folder(self.pod, record.name)}/{record.restarts}.log")
+        return termination.message(self._context.node, uid_of(self.pod), spec, status, log)
 
     def stop_probing(self, name: str) -> None:
         """Probe a container no more."""
@@ -207,7 +225,7 @@ class ContainerRuns:
         elif record.kind == "command" and process is None:
             record.end(time.time(), _KILLED, "ContainerStatusUnknown", "it ended while no kubelet ran")
         elif record.kind == "command" and process is not None and process.status is not None:
-            record.end(process.at, process.status)
+            record.end(process.at, process.status, message=self._last_words(record, process.status))
 
     async def _serve(self, log: str, record: ContainerRecord, spec: Mapping[str, Any]) -> None:
         """Have the responder answer at this container's ports besides those of the pod's others."""

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mininetes.agents.kubelet import checkpoint, executing
+from mininetes.agents.kubelet import checkpoint
 from mininetes.agents.kubelet.container_record import ContainerRecord
+from mininetes.agents.kubelet.hooks import run_hook
 from mininetes.agents.kubelet.pod_spec import containers, full_name, grace_s, init_containers, uid_of
 from mininetes.agents.running import changed_within
 from mininetes.apiserver.errors import ApiError
@@ -32,11 +33,7 @@ class PodEnding:
     async def run(self) -> None:
         """End all of the pod, and have the API forget it. Tries for as long as something is left."""
         worker = self._worker
-        worker.runs.stop_all_probes()
-        running = [each for each in worker.record.containers.values() if each.state == "running"]
-        for record in running:
-            worker.event("Normal", "Killing", f"Stopping container {record.name}")
-        await self._end(running, lambda: REMOVED_GRACE_S if worker.removed else grace_s(worker.pod))
+        await self.stop_all()
         await self._undo()
         self._context.statuses.forget(uid_of(worker.pod))
         await self._forget_processes()
@@ -45,16 +42,30 @@ class PodEnding:
         await self._delete_object()
         self._context.log.info("Pod has been terminated", v=2, pod=full_name(worker.pod))
 
+    async def stop_all(self) -> None:
+        """End all containers: sidecars once the others have ended, one by one from the last (KEP-753).
+
+        The grace period is that of all together. May be called twice.
+        """
+        worker, begun = self._worker, time.monotonic()
+        worker.runs.stop_all_probes()
+        records = list(worker.record.containers.values())
+        sidecars = [[each] for each in reversed(records) if each.is_sidecar]
+        for group in ([each for each in records if not each.is_sidecar], *sidecars):
+            running = [each for each in group if each.state == "running"]
+            for record in running:
+                worker.event("Normal", "Killing", f"Stopping container {record.name}")
+            await self._end(running, lambda: REMOVED_GRACE_S if worker.removed else grace_s(worker.pod), begun)
+
     async def end_one(self, record: ContainerRecord, why: str) -> None:
         """End one container, which may be started again then."""
         if record.state == "running":
             self._worker.event("Normal", "Killing", why)
-            await self._end([record], lambda: grace_s(self._worker.pod))
+            await self._end([record], lambda: grace_s(self._worker.pod), time.monotonic())
         self._worker.runs.stop_probing(record.name)
 
-    async def _end(self, running: Sequence[ContainerRecord], grace: Callable[[], float]) -> None:
+    async def _end(self, running: Sequence[ContainerRecord], grace: Callable[[], float], begun: float) -> None:
         """End containers; ``grace`` says how many seconds they have in all, which may become less meanwhile."""
-        begun = time.monotonic()
         specs = {spec["name"]: spec for spec in self._specs()}
         hooks = asyncio.gather(*(self._before_stop(each, specs[each.name]) for each in running))
         while not hooks.done() and (left_s := begun + grace() - time.monotonic()) > 0:
@@ -75,24 +86,14 @@ class PodEnding:
                 await self._worker.runs.kill(record)
         while any(each.state == "running" for each in running):
             await changed_within(self._worker.changed, None)
+        self._worker.changed.set()  # what else was heard meanwhile is to be acted on
 
     async def _before_stop(self, record: ContainerRecord, spec: Mapping[str, Any]) -> None:
-        """Run a container's preStop hook: a command or a pause."""
-        hook = (spec.get("lifecycle") or {}).get("preStop") or {}
-        try:
-            if "sleep" in hook:
-                await asyncio.sleep(float(hook["sleep"].get("seconds") or 0))
-            elif "exec" in hook:
-                place = self._worker.runs.place(spec)
-                command = [str(word) for word in hook["exec"].get("command") or []]
-                status, output = await executing.run(self._context, place, command, grace_s(self._worker.pod))
-                if status != 0:
-                    self._worker.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {output.strip()}")
-            elif hook:
-                known = "exec or sleep"
-                self._worker.event("Warning", "FailedPreStopHook", f"{', '.join(hook)} is not known here: {known}")
-        except (MininetesError, asyncio.TimeoutError) as failed:
-            self._worker.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failed}")
+        """Run a container's preStop hook."""
+        worker = self._worker
+        hook = (spec.get("lifecycle") or {}).get("preStop")
+        if hook and (wrong := await run_hook(self._context, worker.runs, spec, hook, grace_s(worker.pod))):
+            worker.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {wrong}")
 
     def _specs(self) -> Sequence[Mapping[str, Any]]:
         return [*init_containers(self._worker.pod), *containers(self._worker.pod)]

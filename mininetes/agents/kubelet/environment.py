@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mininetes.agents.kubelet.pod_spec import Pod, containers, init_containers, is_host_network
-from mininetes.errors import MininetesError
+from mininetes.agents.quantities import quantity
+from mininetes.errors import BadInput, MininetesError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()$]*)\))")
@@ -167,12 +169,7 @@ def _value_from(pod: Pod, container: Mapping[str, Any], source: Mapping[str, Any
     if "fieldRef" in source:
         return field_value(pod, source["fieldRef"].get("fieldPath", ""), around)
     if "resourceFieldRef" in source:
-        which = source["resourceFieldRef"].get("resource", "")
-        kind, _, resource = which.partition(".")
-        value = ((container.get("resources") or {}).get(kind) or {}).get(resource)
-        if value is None:
-            raise ConfigError(f'resourceFieldRef "{which}": the container does not set resources.{which}')
-        return str(value)
+        return _resource_value(pod, container, source["resourceFieldRef"])
     for key, kind in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
         if key in source:
             wanted = source[key]
@@ -190,6 +187,28 @@ def _value_from(pod: Pod, container: Mapping[str, Any], source: Mapping[str, Any
                 raise ConfigError(f"couldn't find key {entry} in {what} {pod['metadata']['namespace']}/{name}")
             return data[entry].decode(errors="replace")
     raise ConfigError(f"env: valueFrom with {', '.join(source) or 'nothing'} is not known")
+
+
+def _resource_value(pod: Pod, container: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    """What a resourceFieldRef means: a whole number of its divisors, rounded up. Raises ConfigError."""
+    if name := reference.get("containerName"):
+        named = [each for each in (*containers(pod), *init_containers(pod)) if each["name"] == name]
+        if not named:
+            raise ConfigError(f"container {name} not found")
+        (container, *_) = named
+    which = str(reference.get("resource", ""))
+    kind, _, resource = which.partition(".")
+    resources = container.get("resources") or {}
+    value = (resources.get(kind) or {}).get(resource)
+    if value is None and kind == "requests":
+        value = (resources.get("limits") or {}).get(resource, "0")  # as the API's defaults have it
+    if value is None:
+        raise ConfigError(f'resourceFieldRef "{which}": the container does not set resources.{which}')
+    try:
+        divisor = quantity(reference.get("divisor") or "1") or 1  # 0 is what the API shows of none
+        return str(math.ceil(quantity(value) / divisor))
+    except BadInput as wrong:
+        raise ConfigError(f'resourceFieldRef "{which}": {wrong}') from None
 
 
 def field_value(pod: Pod, path: str, around: Surroundings) -> str:

@@ -20,11 +20,19 @@ from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.executing import Execution, Place
 from mininetes.agents.shim.client import ShimError
 from mininetes.agents.shim.spawning import terminal_size
+from mininetes.apiserver.keepalive import keep_alive
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, OUTCOME, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+BEAT_S = 1.0
+"""How often a client is told that the kubelet is there while nothing is read from it: see `_beat`."""
+
+PATIENCE_S = 3600.0
+"""How long a client may take to read what a command said until its end: there are those that pause."""
+
 _BLOCK = 1 << 15
 _LARGEST_MESSAGE = 16 << 20
+_LARGEST_SIZE = 65535
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Streams:
         self.theirs: list[int] = []
         self.stdin = -1
         self.outputs: dict[int, int] = {}
+        self.unheard: frozenset[int] = frozenset()
+        """Those of the outputs that the client is not to hear."""
         self.terminal = -1
         if options.tty:
             master, slave = os.openpty()
@@ -120,8 +130,13 @@ async def serve(request: web.Request, context: Context, place: Place, options: E
 
 
 async def opened(request: web.Request, options: ExecOptions) -> web.WebSocketResponse:
-    """Answer a client that wants these streams, in the protocol that it speaks."""
-    socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=_LARGEST_MESSAGE, heartbeat=30.0)
+    """Answer a client that wants these streams, in the protocol that it speaks.
+
+    It is not asked whether it is there: one that is held back, or that pauses, cannot answer.
+    """
+    socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=_LARGEST_MESSAGE, timeout=PATIENCE_S)
+    if request.transport is not None:
+        keep_alive(request.transport.get_extra_info("socket"))
     await socket.prepare(request)
     # what clients wait for, to know that the streams are there
     lowest = STDOUT if options.stdout or options.tty else STDERR if options.stderr else OUTCOME
@@ -137,22 +152,26 @@ async def carry(
     ``ended`` gives the exit status once the command has ended. Without, the end is that of the output.
     """
     loop = asyncio.get_running_loop()
-    heard = loop.create_task(_hear(socket, streams))
+    flow = _Flow()
+    gone = [loop.create_task(_hear(socket, streams, flow)), loop.create_task(_beat(socket, flow))]
     outputs, streams.outputs = streams.outputs, {}
-    sending = [loop.create_task(_send(socket, channel, fd)) for channel, fd in outputs.items()]
+    sending = [
+        loop.create_task(_send(None if channel in streams.unheard else socket, channel, fd))
+        for channel, fd in outputs.items()
+    ]
     status = loop.create_task(ended() if ended is not None else _status_of(list(sending)))
     try:
-        await asyncio.wait([heard, status], return_when=asyncio.FIRST_COMPLETED)
-        if not status.done():  # the client has gone
+        await asyncio.wait([*gone, status], return_when=asyncio.FIRST_COMPLETED)
+        if not status.done():
             return
         everything = loop.create_task(_all(list(sending)))
         sending.append(everything)
-        await asyncio.wait([heard, everything], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([*gone, everything], return_when=asyncio.FIRST_COMPLETED)
         await say_outcome(socket, outcome(status.result()))
     finally:
-        for task in (heard, status, *sending):
+        for task in (*gone, status, *sending):
             task.cancel()
-        await asyncio.gather(heard, status, *sending, return_exceptions=True)
+        await asyncio.gather(*gone, status, *sending, return_exceptions=True)
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -161,16 +180,13 @@ async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def _status_of(outputs: Sequence[asyncio.Task[None]]) -> int:
-    if not outputs:  # only the client can end it
-        await asyncio.Event().wait()
     await _all(outputs)
     return 0
 
 
-async def _hear(socket: web.WebSocketResponse, streams: Streams) -> None:
+async def _hear(socket: web.WebSocketResponse, streams: Streams, flow: _Flow) -> None:
     """Take the client's messages until it goes."""
     writer: asyncio.WriteTransport | None = None
-    flow = _Flow()
     if streams.stdin >= 0:
         fd, streams.stdin = streams.stdin, -1
         loop = asyncio.get_running_loop()
@@ -186,13 +202,37 @@ async def _hear(socket: web.WebSocketResponse, streams: Streams) -> None:
                 await flow.room()
             elif channel == CLOSE and content[:1] == bytes([STDIN]) and writer is not None:
                 _end_of_input(writer, streams)
-            elif channel == RESIZE:
-                with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
-                    size = json.loads(content)
-                    await streams.resize(int(size["Height"]), int(size["Width"]))
+            elif channel == RESIZE and (size := window_size(content)) is not None:
+                with contextlib.suppress(OSError):
+                    await streams.resize(*size)
     finally:
         if writer is not None:
             writer.abort()
+
+
+def window_size(message: bytes) -> tuple[int, int] | None:
+    """Rows and columns as a client says them; None when a terminal cannot have such a size, or it is no size."""
+    try:
+        said = json.loads(message)
+        size = said["Height"], said["Width"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    # a bool is an int too, for isinstance
+    return size if all(type(number) is int and 0 <= number <= _LARGEST_SIZE for number in size) else None
+
+
+async def _beat(socket: web.WebSocketResponse, flow: _Flow) -> None:
+    """End once the client has gone while nothing is read from it.
+
+    What it sent before would have to be read first, to see its end. But what is sent to one who has gone is answered
+    with a reset. So pongs are sent that nobody asked for, which asks for no answer (RFC 6455, 5.5.3); to kubectl they
+    say that somebody is there, for its own pings are not read either.
+    """
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await asyncio.sleep(BEAT_S)
+            if flow.is_full:
+                await socket.pong()
 
 
 def _end_of_input(writer: asyncio.WriteTransport, streams: Streams) -> None:
@@ -222,13 +262,18 @@ class _Flow(asyncio.BaseProtocol):
         """The command reads no more."""
         self._room.set()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` waits."""
+        return not self._room.is_set()
+
     async def room(self) -> None:
         """Wait until there is room."""
         await self._room.wait()
 
 
-async def _send(socket: web.WebSocketResponse, channel: int, fd: int) -> None:
-    """Send what comes out of a descriptor until its end; closes it."""
+async def _send(socket: web.WebSocketResponse | None, channel: int, fd: int) -> None:
+    """Send what comes out of a descriptor until its end (to nobody: drop it); closes it."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_BLOCK)
     transport, _ = await loop.connect_read_pipe(
@@ -238,7 +283,8 @@ async def _send(socket: web.WebSocketResponse, channel: int, fd: int) -> None:
         # a terminal whose programs have ended gives an error, not an end of file
         with contextlib.suppress(OSError):
             while data := await reader.read(_BLOCK):
-                await socket.send_bytes(bytes([channel]) + data)
+                if socket is not None:
+                    await socket.send_bytes(bytes([channel]) + data)
     finally:
         transport.close()
 

@@ -33,8 +33,9 @@ class Place:
 class Execution:
     """A command that runs on descriptors of the caller's. Made by `start`; `close` when done with it."""
 
-    def __init__(self, context: Context, name: str) -> None:
+    def __init__(self, context: Context, name: str, *, in_sandbox: bool) -> None:
         self._context = context
+        self._in_sandbox = in_sandbox
         self.name = name
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         context.shim.on_exit(name, self._end)
@@ -54,7 +55,8 @@ class Execution:
         terminal: bool = False,
     ) -> Execution:
         """Start the command. Raises ShimError when there is no such program, or the pod is gone."""
-        execution = cls(context, f"{context.node}/{place.uid}/exec/{os.getpid()}.{next(_numbers)}")
+        name = f"{context.node}/{place.uid}/exec/{os.getpid()}.{next(_numbers)}"
+        execution = cls(context, name, in_sandbox=bool(place.pause))
         environment = dict(place.environment)
         if terminal:
             environment.setdefault("TERM", "xterm")
@@ -79,16 +81,28 @@ class Execution:
         """Wait for the end; the exit status as shells have it."""
         return await asyncio.shield(self._ended)
 
-    async def close(self) -> None:
-        """Kill what is left of it, and forget it. May be called twice."""
-        self._context.shim.on_exit(self.name, None)
+    async def kill(self) -> None:
+        """Kill it, with all that it has started."""
         with contextlib.suppress(ShimError):
             await self._context.shim.kill(self.name, signal.SIGKILL, whole=True)
+
+    async def close(self) -> None:
+        """Kill it if it still runs, and forget it. May be called twice.
+
+        What a command leaves running when it ends goes on, as the sandbox ends it with the pod; without a
+        sandbox nothing would, and it is killed.
+        """
+        self._context.shim.on_exit(self.name, None)
+        if not (self._in_sandbox and self._ended.done()):
+            await self.kill()
+        with contextlib.suppress(ShimError):
             await self._context.shim.forget(self.name)
 
 
-async def run(context: Context, place: Place, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
+async def run(context: Context, place: Place, argv: Sequence[str], timeout_s: float | None) -> tuple[int, str]:
     """Run a command to its end; its exit status and output. Raises asyncio.TimeoutError after killing it.
+
+    With a time of None it may take as long as it likes.
 
     A program that is not there is status 126 or 127 and the reason, as with a shell.
     """
@@ -111,6 +125,10 @@ async def run(context: Context, place: Place, argv: Sequence[str], timeout_s: fl
 
         async with within(timeout_s):
             return await to_the_end()
+    except asyncio.TimeoutError:
+        if execution is not None:
+            await execution.kill()
+        raise
     finally:
         if execution is not None:
             await execution.close()

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mininetes.agents.cni.runtime import Attachment
 from mininetes.agents.dns.resolv_conf import resolv_conf
-from mininetes.agents.kubelet import checkpoint, sandbox, volumes
+from mininetes.agents.kubelet import checkpoint, sandbox, termination, volumes
 from mininetes.agents.kubelet.capabilities import capabilities_of
 from mininetes.agents.kubelet.checkpoint import SandboxRecord
 from mininetes.agents.kubelet.context import Context
@@ -79,8 +79,9 @@ class PodSandbox:
             await self._attach()
         try:
             if self.needs_pause:
-                await self._start_pause([*self._write_names(), *binds])
+                await self._start_pause([*self._write_names(), *self._messages(binds), *binds])
         except Exception:
+            record.address = ""  # the next attempt gets another; shown, each would be a change that is acted on
             await self._detach()
             raise
         record.made = True
@@ -88,11 +89,11 @@ class PodSandbox:
     async def remove(self) -> None:
         """Kill all of the pod's processes and let its network go. May be called twice. Raises CniFailed."""
         record = self.record
-        if record.pause:
+        if pause := record.pause:
+            record.pause, record.pause_pid = "", 0  # before its end is heard of: it is not one to be made good
             with contextlib.suppress(ShimError):  # without the shim there is no such process either
-                await self._context.shim.kill(record.pause, signal.SIGKILL)
-                await self._context.shim.forget(record.pause)
-            record.pause, record.pause_pid = "", 0
+                await self._context.shim.kill(pause, signal.SIGKILL)
+                await self._context.shim.forget(pause)
         record.made = False
         await self._detach()
 
@@ -165,6 +166,11 @@ class PodSandbox:
             with open(f"{root}/etc-{name}", "w") as file:
                 file.write(text)
         return [(f"{folder}/etc-{name}", f"/etc/{name}", False) for name in texts]
+
+    def _messages(self, binds: list[volumes.Bind]) -> list[volumes.Bind]:
+        """Where the files of termination messages are to be mounted."""
+        specs = (*init_containers(self._pod), *containers(self._pod))
+        return termination.prepare(self._context.node, uid_of(self._pod), specs, binds)
 
     def _resolver(self) -> str:
         """The text of the pod's resolv.conf. Raises BadInput."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from mininetes.agents.objects import MIRROR, annotations_of
+from mininetes.agents.objects import MIRROR, annotations_of, parse_time
 
 Pod = Mapping[str, Any]
 Kind = Literal["command", "responder", "builtin"]
@@ -71,6 +71,12 @@ def init_containers(pod: Pod) -> Sequence[Mapping[str, Any]]:
 def is_sidecar(container: Mapping[str, Any]) -> bool:
     """Whether an init container is to go on running beside the others."""
     return container.get("restartPolicy") == "Always"
+
+
+def deadline_of(pod: Pod, start_time: str) -> float | None:
+    """When a pod that started then has been active for too long, in seconds since 1970; None when it may be forever."""
+    seconds = pod["spec"].get("activeDeadlineSeconds")
+    return None if seconds is None else parse_time(start_time) + float(seconds)
 
 
 def restart_policy(pod: Pod) -> str:

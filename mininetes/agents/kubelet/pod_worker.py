@@ -16,22 +16,25 @@ from mininetes.agents.kubelet.container_runs import ContainerRuns
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.ending import PodEnding
 from mininetes.agents.kubelet.environment import ConfigError
+from mininetes.agents.kubelet.hooks import run_hook
 from mininetes.agents.kubelet.interfaces import RunningPod
 from mininetes.agents.kubelet.pod_sandbox import PodSandbox, describe_failure
 from mininetes.agents.kubelet.pod_spec import (
     Pod,
     containers,
+    deadline_of,
     declared_ports,
     full_name,
     init_containers,
     is_host_network,
+    is_sidecar,
     kind_of,
     restart_policy,
     uid_of,
 )
-from mininetes.agents.kubelet.status import differs, is_done, is_ready, phase, pod_status
+from mininetes.agents.kubelet.status import DEADLINE_EXCEEDED, differs, has_begun, is_done, is_ready, phase, pod_status
 from mininetes.agents.objects import is_deleted, is_finished, rfc3339
-from mininetes.agents.running import changed_within
+from mininetes.agents.running import changed_within, end
 from mininetes.agents.shim.client import SandboxGone
 from mininetes.apiserver.client import Unreachable
 from mininetes.errors import MininetesError
@@ -56,6 +59,11 @@ class PodWorker:
         self._status: dict[str, Any] = {}
         self._lost = False
         self._retry_s = 0.0
+        self._sandbox_due = 0.0
+        """When the next attempt at a sandbox may be made, by the monotonic clock, whatever happens before."""
+        self._initialised = self.record.sandbox.made and has_begun(pod, self.record.containers)
+        """Whether the main containers need not wait for the sidecars (any more)."""
+        self._failure: Mapping[str, str] | None = None
         self._told_backoff: set[tuple[str, int]] = set()
 
     def _new_records(self, pod: Pod) -> dict[str, ContainerRecord]:
@@ -63,7 +71,8 @@ class PodWorker:
         for spec in (*init_containers(pod), *containers(pod)):
             kind = kind_of(spec, self.context.builtins)
             is_init = spec in init_containers(pod)
-            record = ContainerRecord(spec["name"], kind, str(spec.get("image") or ""), is_init=is_init)
+            image, sidecar = str(spec.get("image") or ""), is_init and is_sidecar(spec)
+            record = ContainerRecord(spec["name"], kind, image, is_init=is_init, is_sidecar=sidecar)
             if not is_init and init_containers(pod):
                 record.reason = "PodInitializing"
             found[spec["name"]] = record
@@ -163,26 +172,50 @@ class PodWorker:
             self.context.log.error("Error syncing pod, skipping", pod=full_name(self.pod), err=failed)
             due_s = self._next_retry()
         self.report()
-        return due_s
+        left_s = None if self._has_ended() else self._left_s()
+        return _soonest(due_s, left_s)
 
     async def _step(self) -> float | None:
         if self._rejected is not None:
             return None
-        if self._lost:
+        if self._left_s() == 0 and not self._has_ended():
+            self._failure = DEADLINE_EXCEEDED
+            self.event("Normal", **DEADLINE_EXCEEDED)
+        if self._lost and not self._has_ended():
             await self._let_sandbox_go()
-        if is_finished(self.pod) or phase(self.pod, self.record.containers) in ("Succeeded", "Failed"):
+        if self._has_ended():
+            self._lost = False
             if self.record.sandbox.made:
+                self.report()
+                await PodEnding(self).stop_all()
                 await self.runs.gone()
                 await self.sandbox.remove()
                 self.save()
             return None
         if not self.record.sandbox.made:
+            if (wait_s := self._sandbox_due - time.monotonic()) > 0:
+                return wait_s
             if not await self._make_sandbox():
-                return self._next_retry()
-            self._retry_s = 0.0
+                retry_s = self._next_retry()
+                self._sandbox_due = time.monotonic() + retry_s
+                return retry_s
+            self._retry_s, self._initialised = 0.0, False
         for name, why in list(self.runs.to_kill.items()):
             await PodEnding(self).end_one(self.record.containers[name], why)
         return await self._run_containers()
+
+    def _has_ended(self) -> bool:
+        """Whether nothing of it is to run any more."""
+        done = self._rejected is not None or self._failure is not None or is_finished(self.pod)
+        return done or phase(self.pod, self.record.containers) in ("Succeeded", "Failed")
+
+    def _left_s(self) -> float | None:
+        """How long it may be active still; None when that is not limited."""
+        due = deadline_of(self.pod, self.record.start_time)
+        return None if due is None else max(0.0, due - time.time())
+
+    def _is_to_go(self) -> bool:
+        return is_deleted(self.pod) or self.removed or self._left_s() == 0
 
     def _next_retry(self) -> float:
         self._retry_s = min(self._retry_s * 2, LONGEST_RETRY_S) if self._retry_s else self.context.options.retry_s
@@ -216,20 +249,22 @@ class PodWorker:
 
     async def _run_containers(self) -> float | None:
         """Start what is to run and does not; returns when the next one is due."""
+        due: list[float | None] = []
         for spec in init_containers(self.pod):
             record = self.record.containers[spec["name"]]
-            due_s = await self._run(spec, record)
-            if not is_done(spec, record):
-                return due_s
-        due = [await self._run(spec, self.record.containers[spec["name"]]) for spec in containers(self.pod)]
+            due.append(await self._run(spec, record))
+            if not (self._initialised or is_done(spec, record)):
+                return _soonest(*due)
+        self._initialised = True
+        due += [await self._run(spec, self.record.containers[spec["name"]]) for spec in containers(self.pod)]
         if phase(self.pod, self.record.containers) in ("Succeeded", "Failed"):
             self.changed.set()
-        return min((each for each in due if each is not None), default=None)
+        return _soonest(*due)
 
     async def _run(self, spec: Mapping[str, Any], record: ContainerRecord) -> float | None:
         """Start a container if it is to be started now; returns in how many seconds it is due, None when it is not."""
-        policy = "Always" if spec.get("restartPolicy") == "Always" else restart_policy(self.pod)
-        if not record.wants_start(policy):
+        policy = "Always" if record.is_sidecar else restart_policy(self.pod)
+        if self._is_to_go() or not record.wants_start(policy):
             return None
         options, now = self.context.options, time.time()
         at = record.restart_at(now, options.backoff_max_s)
@@ -254,7 +289,29 @@ class PodWorker:
         if is_restart:
             record.lengthen_backoff(options.backoff_s, options.backoff_max_s)
         self.save()
+        await self._after_start(spec, record)
         return None if record.state == "running" else 0.0
+
+    async def _after_start(self, spec: Mapping[str, Any], record: ContainerRecord) -> None:
+        """Run a container's postStart hook; one that fails ends the container.
+
+        Nothing else of the pod is begun meanwhile, and the API does not hear that it runs, as with a kubelet.
+        """
+        hook = (spec.get("lifecycle") or {}).get("postStart")
+        if not hook or record.state != "running":
+            return
+        task = asyncio.get_running_loop().create_task(run_hook(self.context, self.runs, spec, hook, None))
+        task.add_done_callback(lambda _: self.changed.set())
+        try:
+            while not task.done() and record.state == "running" and not self._is_to_go():
+                await changed_within(self.changed, self._left_s())
+        finally:
+            await end([task])
+            self.changed.set()  # what else was heard meanwhile is acted on then
+        if not task.cancelled() and (wrong := task.result()):
+            self.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {wrong}")
+            await PodEnding(self).end_one(record, "FailedPostStartHook")
+            self.save()
 
     def _failed_start(self, record: ContainerRecord, failed: Exception, policy: str) -> None:
         text = f"failed to create containerd task: {failed}" if record.kind == "command" else str(failed)
@@ -290,6 +347,7 @@ class PodWorker:
             pod_address=self.record.sandbox.address,
             has_sandbox=self.record.sandbox.made,
             before=(self._status or self.pod.get("status") or {}).get("conditions") or [],
+            failure=self._failure,
         )
         self._note_status(status)
 
@@ -307,6 +365,10 @@ class PodWorker:
         """Note the state in the node's files, for the next kubelet."""
         self.record.pod = self.current()
         checkpoint.save(self.context.node, uid_of(self.pod), self.record)
+
+
+def _soonest(*due: float | None) -> float | None:
+    return min((each for each in due if each is not None), default=None)
 
 
 def _duration(seconds: float) -> str:

@@ -7,8 +7,12 @@ from typing import Any
 
 from mininetes.agents.kubelet.container_record import ContainerRecord
 from mininetes.agents.kubelet.pod_spec import Pod, containers, init_containers, is_sidecar, qos_class, restart_policy
-from mininetes.agents.objects import rfc3339
+from mininetes.agents.objects import is_finished, rfc3339
 
+DEADLINE_EXCEEDED: Mapping[str, str] = {
+    "reason": "DeadlineExceeded",
+    "message": "Pod was active on the node longer than the specified deadline",
+}
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 
@@ -22,13 +26,18 @@ def is_done(spec: Mapping[str, Any], record: ContainerRecord) -> bool:
 def phase(pod: Pod, records: Mapping[str, ContainerRecord]) -> str:
     """The pod's phase, by Kubernetes' rules (kubelet's getPhase)."""
     policy = restart_policy(pod)
-    for spec in init_containers(pod):
+    for spec in () if has_begun(pod, records) else init_containers(pod):
         record = records[spec["name"]]
         if is_done(spec, record):
             continue
         failed = record.state == "terminated" and record.exit_code != 0 and not is_sidecar(spec)
         return "Failed" if failed and policy == "Never" else "Pending"
     return _main_phase([records[spec["name"]] for spec in containers(pod)], policy)
+
+
+def has_begun(pod: Pod, records: Mapping[str, ContainerRecord]) -> bool:
+    """Whether a main container was started ever: what its sidecars do says nothing of the phase then."""
+    return any(records[spec["name"]].starts for spec in containers(pod))
 
 
 def _main_phase(states: Sequence[ContainerRecord], policy: str) -> str:
@@ -60,12 +69,14 @@ def conditions(
     """
     known = {each["type"]: each for each in pod.get("status", {}).get("conditions") or []}
     ours_before = {**known, **{each["type"]: each for each in before if each["type"] in OWN_CONDITIONS}}
-    pending_inits = [spec["name"] for spec in init_containers(pod) if not is_done(spec, records[spec["name"]])]
+    inits = () if has_begun(pod, records) else init_containers(pod)
+    pending_inits = [spec["name"] for spec in inits if not is_done(spec, records[spec["name"]])]
     if pod_phase == "Succeeded":
         why, message = "PodCompleted", ""
         initialized = ("True", "PodCompleted", "")
     else:
-        unready = [spec["name"] for spec in containers(pod) if not records[spec["name"]].ready]
+        lasting = [*filter(is_sidecar, init_containers(pod)), *containers(pod)]
+        unready = [spec["name"] for spec in lasting if not records[spec["name"]].ready]
         why = "ContainersNotReady" if unready else ""
         message = f"containers with unready status: [{' '.join(unready)}]" if unready else ""
         incomplete = f"containers with incomplete status: [{' '.join(pending_inits)}]"
@@ -115,11 +126,21 @@ def pod_status(
     pod_address: str,
     has_sandbox: bool,
     before: Sequence[Mapping[str, Any]] = (),
+    failure: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The whole status of a pod, as it is sent to the API."""
-    pod_phase = phase(pod, records)
+    """The whole status of a pod, as it is sent to the API.
+
+    ``failure`` is the reason and message of a pod that has failed whatever its containers did.
+    """
+    pod_phase = "Failed" if failure else phase(pod, records)
+    if pod_phase in ("Succeeded", "Failed") and any(each.state == "running" for each in records.values()):
+        pod_phase, failure = "Running", None  # sidecars are being ended, or all are
+    if is_finished(pod):  # for good
+        shown = pod["status"]
+        pod_phase, failure = shown["phase"], {key: shown[key] for key in ("reason", "message") if shown.get(key)}
     return {
         "phase": pod_phase,
+        **(failure or {}),
         "conditions": conditions(pod, records, pod_phase, now, has_sandbox=has_sandbox, before=before),
         "hostIP": host_address,
         "hostIPs": [{"ip": host_address}],

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mininetes.agents.kubelet.checkpoint import folder_of
 from mininetes.agents.kubelet.environment import ConfigError, data_of
 from mininetes.agents.kubelet.pod_spec import Pod, containers, init_containers, uid_of
-from mininetes.lab.filesystem import node_path
+from mininetes.lab.filesystem import HOST, PRIVATE_DIRECTORIES, PRIVATE_FILES, node_path
 
 Objects = Mapping[tuple[str, str], Mapping[str, Any] | None]
 Bind = tuple[str, str, bool]
 
 _KINDS = {"configMap": "configmaps", "secret": "secrets"}
+_MODE = 0o644
+_PRIVATE = ("/run", *PRIVATE_DIRECTORIES, *PRIVATE_FILES)
+_OF_THE_LAB = ("/etc", "/opt", "/var/lib")
+"""What is not the host's, and all nodes have in common."""
+
+_Check = tuple[Callable[[int], bool], str]
+_CHECKS: Mapping[str, _Check] = {
+    "Directory": (stat.S_ISDIR, "a directory"),
+    "File": (stat.S_ISREG, "a file"),
+    "Socket": (stat.S_ISSOCK, "a socket file"),
+    "CharDevice": (stat.S_ISCHR, "a character device"),
+    "BlockDevice": (stat.S_ISBLK, "a block device"),
+}
+"""The types of hostPath volumes, as a kubelet checks and names them (its pkg/volume/hostpath)."""
+
 _CREDENTIALS = "kube-api-access-"
 """The volume that Kubernetes adds for service accounts; there are none here, and no container needs it to start."""
 
@@ -32,6 +48,7 @@ def _mounts(pod: Pod) -> list[Mapping[str, Any]]:
 def prepare(node: str, pod: Pod, objects: Objects) -> list[Bind]:
     """Write the pod's volumes and return what is to be mounted where: (source, target, read-only), paths of the node.
 
+    Sources in the node's /run are paths of the lab: pods have nothing of it.
     A pod's containers share one view of the file system, so each path can have one volume.
     Raises ConfigError for a volume that cannot be had, and OSError.
     """
@@ -46,6 +63,9 @@ def prepare(node: str, pod: Pod, objects: Objects) -> list[Bind]:
             if ".." in mount["subPath"].split("/"):
                 raise ConfigError(f'volumeMounts: subPath "{mount["subPath"]}" leads out of volume "{name}"')
             source = os.path.normpath(f"{source}/{mount['subPath']}")
+            _make(node, name, source)
+        if _is_below(os.path.realpath(source), ("/run",)):
+            source = _found(node, source)
         bind = (source, target, bool(mount.get("readOnly")) or any(kind in known[name] for kind in _KINDS))
         if binds.setdefault(target, bind)[0] != source:
             raise ConfigError(
@@ -57,7 +77,7 @@ def prepare(node: str, pod: Pod, objects: Objects) -> list[Bind]:
 def _source(node: str, pod: Pod, volume: Mapping[str, Any], objects: Objects) -> str:
     """Where a volume's content lies in the node; written on the way."""
     if "hostPath" in volume:
-        return str(volume["hostPath"]["path"])
+        return _of_the_node(node, str(volume["name"]), volume["hostPath"])
     for field, kind in _KINDS.items():
         if field in volume:
             return _written(node, pod, volume, field, kind, objects)
@@ -71,13 +91,66 @@ def _source(node: str, pod: Pod, volume: Mapping[str, Any], objects: Objects) ->
     )
 
 
+def _of_the_node(node: str, name: str, wanted: Mapping[str, Any]) -> str:
+    """Check a hostPath volume's path, or make what it lacks, as kubelet and container runtime do together."""
+    path, kind = os.path.normpath(str(wanted["path"])), str(wanted.get("type") or "")
+    if kind in ("", "DirectoryOrCreate", "FileOrCreate"):
+        _make(node, name, path, is_folder=kind != "FileOrCreate")
+    kind = kind.removesuffix("OrCreate")
+    if not kind:
+        return path
+    if kind not in _CHECKS:
+        raise _not_set_up(name, f"{kind} is an invalid volume type")
+    is_so, what = _CHECKS[kind]
+    found = _found(node, path)
+    if not (os.path.exists(found) and is_so(os.stat(found).st_mode)):
+        raise _not_set_up(name, f"hostPath type check failed: {path} is not {what}")
+    return path
+
+
+def _make(node: str, name: str, path: str, *, is_folder: bool = True) -> None:
+    """Make a folder or file that a volume lacks; not on the host. Raises ConfigError."""
+    found = _found(node, path)
+    if os.path.exists(found):
+        return
+    is_private = found.startswith(node_path(node, "/"))
+    if not is_private and (not _is_below(found, _OF_THE_LAB) or _is_below(found, (HOST,))):
+        raise _not_set_up(
+            name,
+            f"{path} does not exist, and is not made: it would be on the host, whose files the nodes have except for"
+            f" {', '.join(('/run', *_OF_THE_LAB, '/var/log'))}",
+        )
+    try:
+        if is_folder:
+            os.makedirs(found, 0o755)
+        else:
+            os.close(os.open(found, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, _MODE))
+    except OSError as failed:
+        raise _not_set_up(name, f"{path}: {(failed.strerror or '').lower()}") from None
+
+
+def _found(node: str, path: str) -> str:
+    """Where the engine finds any path of a node."""
+    real = os.path.realpath(path)
+    return node_path(node, real) if _is_below(real, _PRIVATE) else real
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(folder + "/") for folder in folders)
+
+
+def _not_set_up(volume: str, why: str) -> ConfigError:
+    """What the event FailedMount says of a volume."""
+    return ConfigError(f'MountVolume.SetUp failed for volume "{volume}" : {why}')
+
+
 def _written(node: str, pod: Pod, volume: Mapping[str, Any], field: str, kind: str, objects: Objects) -> str:
     """Write a ConfigMap's or Secret's entries as files and return their folder."""
     wanted = volume[field]
     name = str(wanted.get("secretName" if field == "secret" else "name", ""))
     obj = objects.get((kind, name))
     if obj is None and not wanted.get("optional"):
-        raise ConfigError(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {kind[:-1]} "{name}" not found')
+        raise _not_set_up(volume["name"], f'{kind[:-1]} "{name}" not found')
     data = data_of(kind, obj or {})
     folder = f"{folder_of(uid_of(pod))}/volumes/kubernetes.io~{field.lower()}/{volume['name']}"
     root = node_path(node, folder)
@@ -94,4 +167,6 @@ def _written(node: str, pod: Pod, volume: Mapping[str, Any], field: str, kind: s
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(data[item["key"]])
+        mode = item.get("mode")
+        os.chmod(path, int(wanted.get("defaultMode") or _MODE) if mode is None else int(mode))
     return folder

@@ -15,8 +15,9 @@ Ready = Callable[[], None]
 """What the shim's selector has for each descriptor: called when that is ready."""
 
 _AT_ONCE = 1 << 16
-_MOST_KEPT = 1 << 20
-_MOST_EARLY = 1 << 16
+_MOST_KEPT = 1 << 18
+"""Whoever has so much to read yet holds the container up, as container runtimes have it."""
+_MOST_EARLY = 1 << 20
 _LAST_READS = 4
 """They take all that a pipe or terminal has: more comes from what the container left running."""
 
@@ -24,10 +25,10 @@ _LAST_READS = 4
 class _Sink:
     """Writes to a descriptor of its own, which may be slow: keeps what that does not take yet.
 
-    ``drained`` is called when nothing is kept any more.
+    ``drained`` is called when nothing is kept any more, also because nobody reads.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, fd: int, drained: Ready = lambda: None) -> None:
+    def __init__(self, selector: selectors.BaseSelector, fd: int, drained: Ready) -> None:
         self._selector = selector
         self._fd = fd
         self._drained = drained
@@ -36,15 +37,13 @@ class _Sink:
         os.set_blocking(fd, False)
 
     def write(self, data: bytes) -> None:
-        """Write, or keep for later. Does nothing once nobody reads, or who reads is far too slow."""
+        """Write, or keep for later. Does nothing once nobody reads."""
         if self._fd < 0 or self._finishing:
             return
         waits = bool(self.kept)
         self.kept += data
         if not waits:
             self._flush()
-        if len(self.kept) > _MOST_KEPT:
-            self.close()
 
     def _flush(self) -> None:
         try:
@@ -61,7 +60,8 @@ class _Sink:
             self._selector.unregister(self._fd)
         if self._finishing:
             self.close()
-        self._drained()
+        else:
+            self._drained()
 
     def finish(self) -> None:
         """Close when what is kept has been written. May be called twice."""
@@ -77,6 +77,7 @@ class _Sink:
                 self._selector.unregister(self._fd)
             os.close(self._fd)
             self._fd = -1
+            self._drained()
 
 
 class _Attached:
@@ -129,6 +130,8 @@ class ContainerStreams:
         self._outputs: dict[int, str] = {}
         self._attached: dict[str, _Attached] = {}
         self._early: list[tuple[str, bytes]] | None = [] if stdin else None
+        self._early_bytes = 0
+        self._is_held = False
         self.theirs: dict[int, int] = {}
         """What the container's process has as 0, 1 and 2; closed by `begin` or `close`."""
         if terminal:
@@ -150,7 +153,28 @@ class ContainerStreams:
         self._close_theirs()
         for fd in self._outputs:
             os.set_blocking(fd, False)
-            self._selector.register(fd, selectors.EVENT_READ, partial(self._read, fd))
+        self._listen()
+
+    def _listen(self) -> None:
+        self._is_held = False
+        for fd in self._outputs:
+            if fd not in self._selector.get_map():
+                self._selector.register(fd, selectors.EVENT_READ, partial(self._read, fd))
+
+    def _hold(self) -> None:
+        """Leave the container's output where it is: it waits when its pipe is full."""
+        self._is_held = True
+        for fd in self._outputs:
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
+
+    def _drained(self) -> None:
+        if self._is_held and not self._is_behind():
+            self._listen()
+
+    def _is_behind(self) -> bool:
+        """Whether somebody who is attached has too much to read yet."""
+        return any(len(sink.kept) > _MOST_KEPT for each in self._attached.values() for sink in each.sinks.values())
 
     def _close_theirs(self) -> None:
         for fd in set(self.theirs.values()):
@@ -183,7 +207,8 @@ class ContainerStreams:
         if data:
             self._tell(stream, data)
             return True
-        self._selector.unregister(fd)
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
         del self._outputs[fd]
         if fd == self._terminal:
             self._terminal = -1
@@ -196,15 +221,17 @@ class ContainerStreams:
         for each in self._attached.values():
             if stream in each.sinks:
                 each.sinks[stream].write(data)
-        if self._early is not None and sum(len(said) for _, said in self._early) < _MOST_EARLY:
+        if not self._is_held and self._is_behind():
+            self._hold()
+        if self._early is not None and self._early_bytes < _MOST_EARLY:
             self._early.append((stream, data))
+            self._early_bytes += len(data)
 
     def attach(self, session: str, fds: Sequence[int], *, stdin: bool) -> None:
         """Serve one more: its stdin (which counts when ``stdin``), stdout and stderr, of which copies are made."""
         source, *outputs = (os.dup(fd) for fd in fds)
-        sinks = {
-            stream: _Sink(self._selector, fd) for stream, fd in zip(("stdout", "stderr"), outputs, strict=True)
-        }  # fmt: skip
+        named = zip(("stdout", "stderr"), outputs, strict=True)
+        sinks = {stream: _Sink(self._selector, fd, self._drained) for stream, fd in named}
         self._attached[session] = new = _Attached(self._selector, source, sinks)
         early, self._early = self._early, None
         for stream, data in early or []:
@@ -245,8 +272,8 @@ class ContainerStreams:
                 sink.close()
 
     def resize(self, rows: int, columns: int) -> None:
-        """Tell the container's terminal, if it has one, how large its window is."""
-        if self._terminal >= 0:
+        """Tell the container's terminal, if it has one, how large its window is, where that is a size."""
+        if self._terminal >= 0 and 0 <= rows < 1 << 16 and 0 <= columns < 1 << 16:
             terminal_size(self._terminal, rows, columns)
 
     def ended(self) -> None:
@@ -262,8 +289,9 @@ class ContainerStreams:
             self._input.close()
             self._input = None
         self._early = None
-        for each in self._attached.values():
+        attached, self._attached = list(self._attached.values()), {}
+        for each in attached:
             each.close_source()
             for sink in each.sinks.values():
                 sink.finish()
-        self._attached.clear()
+        self._listen()

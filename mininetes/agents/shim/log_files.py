@@ -71,8 +71,8 @@ class LogFile:
         if self._size + len(data) > LARGEST_BYTES and self._size:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self.path, self.path + ".1")
-            os.close(self._fd)
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            old, self._fd = self._fd, os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            os.close(old)
             self._size = 0
         os.write(self._fd, data)
         self._size += len(data)

@@ -28,12 +28,13 @@ import selectors
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from mininetes.agents.shim import spawning
-from mininetes.agents.shim.container_streams import ContainerStreams
+from mininetes.agents.shim.container_streams import ContainerStreams, Ready
 from mininetes.agents.shim.log_files import LogFile
 from mininetes.agents.shim.spawning import SandboxGone, SpawnFailed
 
@@ -61,7 +62,7 @@ class Server:
         self._processes: dict[str, Process] = {}
         self._names: dict[int, str] = {}
         self._streams: dict[str, ContainerStreams] = {}
-        self._bases: dict[int, int] = {}
+        self._bases: dict[tuple[int, str], int] = {}
         self._selector = selectors.DefaultSelector()
         self._woken, waker = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._woken.setblocking(False)
@@ -90,7 +91,15 @@ class Server:
                         self._woken.recv(4096)
                     self._reap()
                 else:
-                    key.data()
+                    self._serve(key.data)
+
+    @staticmethod
+    def _serve(ready: Ready) -> None:
+        """Serve a container's streams; a mistake there must not end all the others' processes."""
+        try:
+            ready()
+        except Exception:
+            traceback.print_exc()
 
     def _obey(self) -> bool:
         """Do what a message says; False at the end of file."""
@@ -111,7 +120,7 @@ class Server:
             reply = {"id": number, "ok": False, "error": str(failed), "gone": isinstance(failed, SandboxGone)}
         except OSError as failed:
             reply = {"id": number, "ok": False, "error": failed.strerror or str(failed)}
-        except (ValueError, KeyError, TypeError) as wrong:
+        except Exception as wrong:  # nor may a message end them
             reply = {"id": number, "ok": False, "error": f"not a control message: {type(wrong).__name__}: {wrong}"}
         finally:
             for fd in fds:
@@ -164,9 +173,13 @@ class Server:
             streams.resize(wanted["rows"], wanted["columns"])
 
     def _base(self, holder: int) -> int:
-        if holder not in self._bases:
-            self._bases[holder] = spawning.make_base(holder)
-        return self._bases[holder]
+        """What pods of a node start from, made once; those of nodes that are gone are let go."""
+        for each in [each for each in self._bases if _started_at(each[0]) != each[1]]:
+            os.close(self._bases.pop(each))
+        key = holder, _started_at(holder)
+        if key not in self._bases:
+            self._bases[key] = spawning.make_base(holder)
+        return self._bases[key]
 
     def _started(self, name: str, pid: int) -> dict[str, Any]:
         self._processes[name] = Process(pid)
@@ -244,7 +257,9 @@ class Server:
             process = self._processes[name]
             process.status, process.at = (code if code >= 0 else 128 - code), time.time()
             if (streams := self._streams.pop(name, None)) is not None:
-                streams.ended()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # what a container left running ends with it
+                self._serve(streams.ended)
             self._say({"event": "exit", "name": name, "status": process.status, "at": process.at})
 
     def _say(self, message: dict[str, Any]) -> None:
@@ -256,6 +271,15 @@ class Server:
             if process.status is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
+
+
+def _started_at(pid: int) -> str:
+    """When a process was started (clock ticks since boot), which tells it from others of its number."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def main() -> None:

@@ -23,33 +23,25 @@ import struct
 import termios
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from mininetes.agents.shim.pod_mounts import copies_of_run, lay_over_devices, mount_pod
 from mininetes.kernel.netns import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUTS,
-    MS_BIND,
-    MS_MOVE,
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_NOSUID,
     MS_PRIVATE,
-    MS_RDONLY,
     MS_REC,
-    MS_REMOUNT,
     mount,
     setns,
     umount,
     unshare,
 )
-from mininetes.lab.filesystem import HOST
 
 PAUSE = "/var/lib/kubelet/pause"
 """In a node: the pause program under the name that is shown."""
 
 _PR_SET_PDEATHSIG = 1
-_OF_THE_LAB = ("/etc", "/opt", "/run", "/var/lib", "/var/log")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -76,6 +68,7 @@ def make_base(holder_pid: int) -> int:
         unshare(CLONE_NEWNS)
         mount("", "/", flags=MS_REC | MS_PRIVATE)
         umount("/run", detach=True)
+        lay_over_devices()
         os.write(tell, b"+")
         os.close(leave)
         os.read(stay, 1)  # until our namespace was opened
@@ -103,19 +96,24 @@ def make_base(holder_pid: int) -> int:
 def start_pause(base: int, netns: str, hostname: str, binds: Sequence[tuple[str, str, bool]]) -> int:
     """Start the process that holds a pod's namespaces and return its pid; its mounts are in place then.
 
-    ``binds`` are source, target and whether it is read-only, as paths of the node. Raises SpawnFailed.
+    ``binds`` are source, target and whether it is read-only, as paths of the node; sources in its /run as the lab
+    has them. Raises SpawnFailed.
     """
     net = _opened(netns)
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def become_pause() -> None:
+        copies = copies_of_run(binds)
         setns(net, CLONE_NEWNET)
         setns(base, CLONE_NEWNS)
         unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC)
         socket.sethostname(hostname)
-        _mount_pod(binds)
+        folder, program = os.path.split(PAUSE)
+        home_of_pause = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        mount_pod(binds, copies)
         _detach({})
-        os.execv(PAUSE, ["/pause", "-P"])  # noqa: S606
+        os.fchdir(home_of_pause)  # a volume may hide it by now
+        os.execv(program, ["/pause", "-P"])  # noqa: S606
 
     try:
         unshare(CLONE_NEWPID)
@@ -200,70 +198,6 @@ def _run_program(
         raise SpawnFailed(f'exec: "{argv[0]}": {(failed.strerror or "").lower()}') from None
 
 
-def _mount_pod(binds: Sequence[tuple[str, str, bool]]) -> None:
-    """Mount what a pod has for itself. Raises OSError, SpawnFailed."""
-    umount("/sys", detach=True)
-    mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
-    os.mkdir("/run/lock")
-    if not all(os.path.exists(f"/{target.split('/')[1]}") for _, target, _ in binds):
-        _lay_over_root()
-    for number, (source, target, read_only) in enumerate(binds):
-        _make_mount_point(target, os.path.isdir(source), f"/run/.under{number}")
-        mount(source, target, flags=MS_BIND | MS_REC)
-        if read_only:
-            mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
-
-
-def _lay_over_root() -> None:
-    """Give the pod a root folder of its own, for new entries: with all that was there mounted in it.
-
-    The pod's processes get there by setns(2), which goes to what is mounted last on the root.
-    """
-    new = "/run/.root"
-    os.mkdir(new)
-    mount("tmpfs", new, "tmpfs", MS_NODEV, "mode=0755")
-    for entry in os.scandir("/"):
-        there = f"{new}/{entry.name}"
-        if entry.is_symlink():
-            os.symlink(os.readlink(entry.path), there)
-            continue
-        if entry.is_dir():
-            os.mkdir(there)
-        else:
-            os.close(os.open(there, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-        mount(entry.path, there, flags=MS_BIND | (0 if entry.name == "run" else MS_REC))
-    os.chdir(new)
-    mount(new, "/", flags=MS_MOVE)
-    os.chroot(".")
-    os.chdir("/")
-    os.rmdir(new)
-
-
-def _make_mount_point(target: str, is_folder: bool, under: str) -> None:
-    """Have something to mount on at ``target``, without writing to the host's file system.
-
-    Where it has none, the folder that would hold it is laid over with a tmpfs of links to what is there.
-    """
-    if os.path.exists(target):
-        return
-    ancestor = os.path.dirname(target)
-    while not os.path.isdir(ancestor):
-        ancestor = os.path.dirname(ancestor)
-    real = os.path.realpath(ancestor)
-    if (real != "/" and not real.startswith(_OF_THE_LAB)) or real.startswith(HOST):
-        entries = os.listdir(real)
-        os.makedirs(under)
-        mount(real, under, flags=MS_BIND | MS_REC)
-        mount("tmpfs", real, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
-        for entry in entries:
-            os.symlink(f"{under}/{entry}", f"{real}/{entry}")
-    os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)
-    if not is_folder:
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-
-
 def _detach(stdio: Mapping[int, int]) -> None:
     """Make the calling child a session of its own, with the signals and descriptors that a program expects."""
     os.setsid()
@@ -333,8 +267,10 @@ def _fork(child: Callable[[], None], tell: int) -> int:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             child()
         except BaseException as failed:
-            os.write(tell, (str(failed) or type(failed).__name__).encode())
-        os._exit(127)
+            with contextlib.suppress(BaseException):
+                os.write(tell, (str(failed) or type(failed).__name__).encode(errors="replace"))
+        finally:
+            os._exit(127)
     return pid
 
 
