@@ -109,7 +109,7 @@ class ClusterWatch:
         def is_awaited(pod: Mapping[str, Any]) -> bool:
             if _app(pod) in unawaited or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
                 return False
-            return with_all_pods or pod["spec"].get("nodeName") in wanted
+            return with_all_pods or _node_of(pod) in wanted
 
         def unready() -> dict[str, dict[str, Any]]:
             return {name: pod for name, pod in self.pods.items() if is_awaited(pod) and not is_ready(pod)}
@@ -142,6 +142,14 @@ class ClusterWatch:
 
 def _app(pod: Mapping[str, Any]) -> str:
     return str((pod["metadata"].get("labels") or {}).get("k8s-app", ""))
+
+
+def _node_of(pod: Mapping[str, Any]) -> str:
+    """The node that a pod is on, or is to be on, as those of daemon sets say while they wait for the scheduler."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or []
+    names = [name for term in terms for field in term.get("matchFields") or [] for name in field.get("values") or []]
+    return str(pod["spec"].get("nodeName") or (names[0] if len(names) == 1 else ""))
 
 
 def _unready(node: Mapping[str, Any] | None) -> str:

@@ -248,21 +248,35 @@ def test_no_node_joins_or_leaves_while_the_api_is_silent_and_one_that_was_joinin
             assert (done.status, f"no node can {plan} while no API server answers" in done.stderr) == (1, True), done
         assert json.loads(group(lab, "container", "ls", "-o", "json").stdout)[0]["name"] == "web"
         assert group(lab, "agents", "start", "node1", "kube-apiserver").status == 0
-        group(lab, "agents", "stop", "node1", "kube-scheduler")
         wait_until(lambda: lab.command("get", "nodes").status == 0, "the API answers")
+        assert lab.command("apply", "-f", "-", stdin=NEVER_READY).status == 0
         interrupt_a_joining_without_the_api(lab)
         wait_until(lambda: now(lab).nodes == ["node1", "node2"], "half a node is undone", within_s=60)
         wait_until(lambda: not re.search("node3", lab.exec("", "ls", "/run/mininetes/nodes")), "its folder is gone")
-        for agent in ("kube-apiserver", "kube-scheduler"):
-            group(lab, "agents", "start", "node1", agent)
-        wait_until(lambda: lab.command("get", "nodes").status == 0, "the API answers")
+        group(lab, "agents", "start", "node1", "kube-apiserver")
+        wait_until(lambda: lab.command("delete", "daemonset", "never-ready").status == 0, "the API answers")
         wait_until(lambda: all_nodes_ready(lab, {"node1", "node2"}), "nodes are ready", within_s=60)
         assert join(lab)["name"] == "node3"
         check(lab, 3)
 
 
+NEVER_READY = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: never-ready}
+spec:
+  selector: {matchLabels: {app: never-ready}}
+  template:
+    metadata: {labels: {app: never-ready}}
+    spec:
+      hostNetwork: true
+      containers:
+      - {name: main, image: any, command: [sleep, "1000"], readinessProbe: {exec: {command: ["false"]}}}
+"""
+
+
 def interrupt_a_joining_without_the_api(lab: RunningLab) -> None:
-    """Its pods wait for the scheduler when the API ends, and then the user does not wait any longer."""
+    """One of its pods never gets ready when the API ends, and then the user does not wait any longer."""
     asking = subprocess.Popen([*MININETES, "node", "add", "--lab", lab.name], env=environment())
     try:
         wait_until(lambda: "node3" in lab.command("get", "nodes").stdout, "the node is in the API", within_s=60)
