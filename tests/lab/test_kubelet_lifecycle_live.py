@@ -21,11 +21,11 @@ def sidecar(script: str, **fields: Any) -> dict[str, Any]:
 
 async def _sidecars(lab: KubeletLab) -> None:
     await started(lab)
-    work = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
+    work = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
     volumes = [{"name": "work", "emptyDir": {}}]
     beside = sidecar(f"trap 'echo ended by TERM; exit 0' TERM; echo up; {FOREVER}")
-    quick = shell("until grep -q up /work/log; do sleep 0.05; done; exit 3", **work)
-    watched = sidecar(f"trap 'exit 0' TERM; echo up > /work/log; {FOREVER}", **work)
+    quick = shell("until grep -q up /data/log; do sleep 0.05; done; exit 3", **work)
+    watched = sidecar(f"trap 'exit 0' TERM; echo up > /data/log; {FOREVER}", **work)
     await lab.create("fails", quick, initContainers=[watched], restartPolicy="Never", volumes=volumes)
     await lab.create("works", shell("sleep 0.5"), initContainers=[beside], restartPolicy="Never",
                      terminationGracePeriodSeconds=30)  # fmt: skip
@@ -59,8 +59,8 @@ def test_sidecars_end_after_the_others_and_are_restarted() -> None:
 
 async def _sidecar_readiness(lab: KubeletLab) -> None:
     await started(lab)
-    probe = {"exec": {"command": ["test", "-e", "/work/open"]}, "periodSeconds": 1, "failureThreshold": 1}
-    work = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
+    probe = {"exec": {"command": ["test", "-e", "/data/open"]}, "periodSeconds": 1, "failureThreshold": 1}
+    work = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
     await lab.create("plain", responder(), initContainers=[sidecar(FOREVER)])
     await lab.create("gated", shell(FOREVER, **work), initContainers=[sidecar(FOREVER, readinessProbe=probe, **work)],
                      volumes=[{"name": "work", "emptyDir": {}}])  # fmt: skip
@@ -69,7 +69,7 @@ async def _sidecar_readiness(lab: KubeletLab) -> None:
     gated = await lab.when("gated", lambda pod: container(pod).get("ready"), "the main container is ready")
     assert container(gated, "side")["ready"] is False
     assert condition(gated, "Ready") == condition(gated, "ContainersReady") == "False"
-    assert (await execute(lab, "gated", "touch", "/work/open"))[1] == 0
+    assert (await execute(lab, "gated", "touch", "/data/open"))[1] == 0
     await lab.ready("gated")
 
 
