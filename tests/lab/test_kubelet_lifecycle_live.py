@@ -207,6 +207,10 @@ async def _bad_messages(lab: KubeletLab) -> None:
         with pytest.raises(ShimError):
             await lab.shim.resize(name, rows, columns)  # type: ignore[arg-type]
     assert await execute(lab, "box", "hostname") == ("box\n", 0)
+    await lab.shim.forget(name)  # though it runs: it is listed no more, and its end is still heard of
+    assert name not in await lab.shim.processes("")
+    await lab.shim.kill(name)
+    await lab.when("box", lambda pod: restarts(pod) == 1, "its end was heard of")
 
 
 def test_no_message_ends_the_shim() -> None:

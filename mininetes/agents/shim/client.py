@@ -182,7 +182,7 @@ class Shim:
         return {name: ProcessState(**facts) for name, facts in found["processes"].items()}
 
     async def forget(self, name: str) -> None:
-        """Drop what is known of a process that has ended."""
+        """Drop what is known of a process that has ended, or was killed and is about to."""
         await self._ask("forget", {"name": name})
 
     async def _ask(self, operation: str, message: Mapping[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:

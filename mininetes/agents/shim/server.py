@@ -48,6 +48,8 @@ class Process:
     pid: int
     status: int | None = None
     at: float = 0.0
+    is_forgotten: bool = False
+    """Nobody asks for it any more; it goes from here once it has ended."""
 
     def facts(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -151,13 +153,19 @@ class Server:
 
     def _list(self, wanted: dict[str, Any], _: list[int]) -> dict[str, Any]:
         prefix = wanted["prefix"]
-        known = self._processes.items()
+        known = [(name, each) for name, each in self._processes.items() if not each.is_forgotten]
         return {"processes": {name: each.facts() for name, each in known if name.startswith(prefix)}}
 
     def _forget(self, wanted: dict[str, Any], _: list[int]) -> None:
-        ended = self._processes.get(wanted["name"])
-        if ended is not None and ended.status is not None:
-            del self._processes[wanted["name"]]
+        process = self._processes.get(wanted["name"])
+        if process is not None:
+            process.is_forgotten = True
+            self._drop_forgotten(wanted["name"])
+
+    def _drop_forgotten(self, name: str) -> None:
+        process = self._processes[name]
+        if process.is_forgotten and process.status is not None:
+            del self._processes[name]
 
     def _attach(self, wanted: dict[str, Any], fds: list[int]) -> None:
         if (streams := self._streams.get(wanted["name"])) is None:
@@ -261,6 +269,7 @@ class Server:
                     os.killpg(pid, signal.SIGKILL)  # what a container left running ends with it
                 self._serve(streams.ended)
             self._say({"event": "exit", "name": name, "status": process.status, "at": process.at})
+            self._drop_forgotten(name)
 
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):  # the engine has gone; the next message received says so
