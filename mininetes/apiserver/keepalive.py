@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 
+PATIENCE_S = 3600.0
+"""How long a client may take to read what a stream said until its end: there are those that pause."""
+
 # A peer that is silent and cannot be reached any more is given up after 15 s. One that is there but reads slowly is
 # not: TCP_USER_TIMEOUT would end it too.
 _OPTIONS = (

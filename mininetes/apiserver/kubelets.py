@@ -19,7 +19,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from mininetes.apiserver.calls import Call
 from mininetes.apiserver.errors import ApiError
-from mininetes.apiserver.keepalive import keep_alive
+from mininetes.apiserver.keepalive import PATIENCE_S, keep_alive
 from mininetes.apiserver.registry import Registry
 from mininetes.apiserver.resources import by_name
 from mininetes.apiserver.store import Stored
@@ -32,9 +32,6 @@ ANSWER_S = 10.0
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 CLOSE_S = 0.5
 """How long the side of a stream that is ended by us has for its farewell."""
-
-PATIENCE_S = 3600.0
-"""How long a client may take to read what a stream said until its end: there are those that pause."""
 
 _LARGEST_FRAME = 16 << 20
 _REMEMBERED_S = 5.0

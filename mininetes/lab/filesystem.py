@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+from collections.abc import Iterable
 
 from mininetes.kernel.netns import (
     MS_BIND,
@@ -32,7 +33,8 @@ NODES = "/run/mininetes/nodes"
 HOST = "/opt/.host"
 """In the lab: the host's /etc, /opt and /var/lib, which the tmpfs over them link to."""
 
-_LINKED = ("/etc", "/opt", "/var/lib")
+LINKED = ("/etc", "/opt", "/var/lib")
+"""What the lab has of its own, for all nodes, with links to what the host has there."""
 
 PRIVATE_DIRECTORIES = (
     "/etc/cni/net.d",
@@ -81,6 +83,11 @@ def attach_tree(tree: int, target: str) -> None:
     _syscall(_SYS_MOVE_MOUNT, *origin, *place, ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH))
 
 
+def is_below(path: str, folders: Iterable[str]) -> bool:
+    """Whether a path is one of the folders or lies in it."""
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+
+
 def node_path(node: str, path: str) -> str:
     """Where the engine finds ``path`` of a node (a path below /run or one of the private ones)."""
     return f"{NODES}/{node}{path}"
@@ -97,19 +104,19 @@ def mount_lab() -> None:
     mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     stage = "/run/.host"
-    for path in _LINKED:
+    for path in LINKED:
         os.makedirs(stage + path)
         mount(path, stage + path, flags=MS_BIND | MS_REC)
     for path in ("/opt", "/etc", "/var/lib"):  # /opt first: the others' originals are kept below it
         mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
         if path == "/opt":
-            for each in _LINKED:
+            for each in LINKED:
                 os.makedirs(HOST + each)
                 mount(stage + each, HOST + each, flags=MS_BIND | MS_REC)
         for entry in os.listdir(HOST + path):
             if path + "/" + entry != "/opt/cni":
                 os.symlink(f"{HOST}{path}/{entry}", f"{path}/{entry}")
-    for path in _LINKED:
+    for path in LINKED:
         umount(stage + path, detach=True)
     shutil.rmtree(stage)
     for path in PRIVATE_DIRECTORIES:

@@ -25,6 +25,7 @@ from typing import Any
 
 from host_state import HostState
 from running_lab import MININETES, Done, environment
+from waiting import wait_until
 
 MARK = "MININETES_TEST_MARK"
 KINDS = ("net", "mnt", "pid", "uts", "ipc", "user", "cgroup", "time")
@@ -69,10 +70,9 @@ def process(pid: int) -> Process | None:
         command = _command(pid)
         fields = rest.split()
         alive = fields[0] not in "ZX" and not int(fields[6]) & (_EXITING | _KERNEL_THREAD)
-        end = time.monotonic() + _EXEC_S
-        while alive and not command and time.monotonic() < end:  # in the middle of its exec
-            time.sleep(0.001)
-            command = _command(pid)
+        if alive and not command:  # in the middle of its exec, or without one
+            with contextlib.suppress(AssertionError):
+                command = wait_until(lambda: _command(pid), "a command", within_s=_EXEC_S, every_s=0.001)
     except OSError:
         return None
     pids = tuple(int(each) for each in inside[1].split()) if inside else (pid,)

@@ -30,9 +30,9 @@ class Container:
         self.fds = {number: os.dup(fd) for number, fd in self.streams.theirs.items()}
         self.streams.begin()
 
-    def turn(self) -> None:
-        """Serve until nothing more is to be done."""
-        while ready := self.selector.select(0):
+    def turn(self, wait_s: float = 0) -> None:
+        """Serve until nothing more is to be done, for so long."""
+        while ready := self.selector.select(wait_s):
             for key, _ in ready:
                 if self.selector.get_map().get(key.fileobj) is key:
                     key.data()
@@ -300,13 +300,11 @@ def test_a_terminal(tmp_path: Path) -> None:
 def wait_to_hear(client: Client, text: bytes) -> None:
     """A terminal passes on in its own time."""
     heard = b""
-    for _ in range(5000):
-        client.container.turn()
+    end = time.monotonic() + 5
+    while len(heard) < len(text) and time.monotonic() < end:
+        client.container.turn(0.05)
         part = client.hears()
         heard += part if part != b"<nothing>" else b""
-        if len(heard) >= len(text):
-            break
-        time.sleep(0.001)
     assert heard == text
 
 

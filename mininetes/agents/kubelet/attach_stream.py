@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.exec_stream import STDOUT, ExecOptions, Streams, carry, failure, opened, say_outcome
+from mininetes.agents.kubelet.executing import new_session
 from mininetes.agents.shim.client import ShimError
-
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ async def serve(
     """Join a client to a container until that ends or the client goes; the container goes on then."""
     socket = await opened(request, options)
     streams = _Joined(options, context, container)
-    session = f"{os.getpid()}.{next(_numbers)}"
+    session = new_session()
     try:
         stdio = (streams.theirs[0], streams.theirs[1], streams.theirs[2])
         try:

@@ -19,15 +19,7 @@ from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.environment import Surroundings, command_line, environment
 from mininetes.agents.kubelet.executing import Place
 from mininetes.agents.kubelet.pod_sandbox import PodSandbox
-from mininetes.agents.kubelet.pod_spec import (
-    Pod,
-    containers,
-    declared_ports,
-    image_key,
-    init_containers,
-    shown_name,
-    uid_of,
-)
+from mininetes.agents.kubelet.pod_spec import Pod, declared_ports, image_key, shown_name, specs_by_name, uid_of
 from mininetes.agents.kubelet.prober import ContainerProber, ProbeKind, ProbeSpec, Target
 from mininetes.agents.shim.client import ProcessState
 from mininetes.agents.shim.log_files import LogFile
@@ -163,8 +155,7 @@ class ContainerRuns:
 
     def _last_words(self, record: ContainerRecord, status: int) -> str:
         """The termination message of a command that has ended."""
-        specs = (*init_containers(self.pod), *containers(self.pod))
-        spec = next((each for each in specs if each["name"] == record.name), {})
+        spec = specs_by_name(self.pod).get(record.name, {})
         log = node_path(self._context.node, f"{log_folder(self.pod, record.name)}/{record.restarts}.log")
         return termination.message(self._context.node, uid_of(self.pod), spec, status, log)
 

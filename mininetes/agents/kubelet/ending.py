@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mininetes.agents.kubelet import checkpoint
 from mininetes.agents.kubelet.container_record import ContainerRecord
 from mininetes.agents.kubelet.hooks import run_hook
-from mininetes.agents.kubelet.pod_spec import containers, full_name, grace_s, init_containers, uid_of
+from mininetes.agents.kubelet.pod_spec import full_name, grace_s, specs_by_name, uid_of
 from mininetes.agents.running import changed_within
 from mininetes.apiserver.errors import ApiError
 from mininetes.apiserver.informer import Backoff
@@ -66,7 +66,7 @@ class PodEnding:
 
     async def _end(self, running: Sequence[ContainerRecord], grace: Callable[[], float], begun: float) -> None:
         """End containers; ``grace`` says how many seconds they have in all, which may become less meanwhile."""
-        specs = {spec["name"]: spec for spec in self._specs()}
+        specs = specs_by_name(self._worker.pod)
         hooks = asyncio.gather(*(self._before_stop(each, specs[each.name]) for each in running))
         while not hooks.done() and (left_s := begun + grace() - time.monotonic()) > 0:
             hooks.add_done_callback(lambda _: self._worker.changed.set())
@@ -94,9 +94,6 @@ class PodEnding:
         hook = (spec.get("lifecycle") or {}).get("preStop")
         if hook and (wrong := await run_hook(self._context, worker.runs, spec, hook, grace_s(worker.pod))):
             worker.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {wrong}")
-
-    def _specs(self) -> Sequence[Mapping[str, Any]]:
-        return [*init_containers(self._worker.pod), *containers(self._worker.pod)]
 
     async def _undo(self) -> None:
         """Let the sandbox go. A plugin that fails is called again later: the address is its to give back."""

@@ -20,15 +20,12 @@ from mininetes.agents.kubelet.context import Context
 from mininetes.agents.kubelet.executing import Execution, Place
 from mininetes.agents.shim.client import ShimError
 from mininetes.agents.shim.spawning import terminal_size
-from mininetes.apiserver.keepalive import keep_alive
+from mininetes.apiserver.keepalive import PATIENCE_S, keep_alive
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, OUTCOME, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 BEAT_S = 1.0
 """How often a client is told that the kubelet is there while nothing is read from it: see `_beat`."""
-
-PATIENCE_S = 3600.0
-"""How long a client may take to read what a command said until its end: there are those that pause."""
 
 _BLOCK = 1 << 15
 _LARGEST_MESSAGE = 16 << 20

@@ -18,6 +18,11 @@ from mininetes.deadline import within
 _numbers = itertools.count(1)
 
 
+def new_session() -> str:
+    """A name that the shim has not heard from any kubelet before."""
+    return f"{os.getpid()}.{next(_numbers)}"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a container's commands run: its pod's uid, network and pause process, and its own environment."""
@@ -55,7 +60,7 @@ class Execution:
         terminal: bool = False,
     ) -> Execution:
         """Start the command. Raises ShimError when there is no such program, or the pod is gone."""
-        name = f"{context.node}/{place.uid}/exec/{os.getpid()}.{next(_numbers)}"
+        name = f"{context.node}/{place.uid}/exec/{new_session()}"
         execution = cls(context, name, in_sandbox=bool(place.pause))
         environment = dict(place.environment)
         if terminal:

@@ -25,7 +25,7 @@ from mininetes.agents.kubelet.executing import Place
 from mininetes.agents.kubelet.interfaces import BuiltIn, KubeletOptions, PortServer, RunningPod, StaticPod
 from mininetes.agents.kubelet.node_registration import NodeRegistration
 from mininetes.agents.kubelet.pod_network import PodNetwork
-from mininetes.agents.kubelet.pod_spec import containers, full_name, init_containers, is_mirror, uid_of
+from mininetes.agents.kubelet.pod_spec import full_name, is_mirror, specs_by_name, uid_of
 from mininetes.agents.kubelet.pod_worker import PodWorker
 from mininetes.agents.kubelet.server import FoundLog, KubeletServer
 from mininetes.agents.kubelet.static_pods import StaticPods
@@ -256,8 +256,8 @@ class Kubelet(Agent):
 
     def place_of(self, namespace: str, pod: str, container: str) -> Place:
         """Where commands of a running container run. Raises ApiError, ConfigError."""
-        worker, record = self._running(namespace, pod, container)
-        return worker.runs.place(_spec_of(worker, record.name))
+        worker, _ = self._running(namespace, pod, container)
+        return worker.runs.place(specs_by_name(worker.pod)[container])
 
     def attachable(self, namespace: str, pod: str, container: str) -> Attachable:
         """A running container that has a process, as `kubectl attach` joins it. Raises ApiError."""
@@ -267,7 +267,7 @@ class Kubelet(Agent):
                 f"container {container} of pod {pod} has no process to attach to: a built-in program answers in it, "
                 "and `kubectl logs` shows what that says"
             )
-        spec = _spec_of(worker, container)
+        spec = specs_by_name(worker.pod)[container]
         return Attachable(record.process, bool(spec.get("stdin")), bool(spec.get("tty")))
 
     def _running(self, namespace: str, pod: str, container: str) -> tuple[PodWorker, ContainerRecord]:
@@ -289,9 +289,3 @@ class Kubelet(Agent):
             if full_name(worker.pod) == f"{namespace}/{name}":
                 return worker
         raise ApiError.not_found("pods", name)
-
-
-def _spec_of(worker: PodWorker, container: str) -> Mapping[str, Any]:
-    specs = {spec["name"]: spec for spec in (*init_containers(worker.pod), *containers(worker.pod))}
-    found: Mapping[str, Any] = specs[container]
-    return found

@@ -68,6 +68,11 @@ def init_containers(pod: Pod) -> Sequence[Mapping[str, Any]]:
     return list(pod["spec"].get("initContainers", []))
 
 
+def specs_by_name(pod: Pod) -> dict[str, Mapping[str, Any]]:
+    """All containers of a pod by their names, the init containers first."""
+    return {str(spec["name"]): spec for spec in (*init_containers(pod), *containers(pod))}
+
+
 def is_sidecar(container: Mapping[str, Any]) -> bool:
     """Whether an init container is to go on running beside the others."""
     return container.get("restartPolicy") == "Always"

@@ -30,6 +30,7 @@ from mininetes.agents.kubelet.pod_spec import (
     is_sidecar,
     kind_of,
     restart_policy,
+    specs_by_name,
     uid_of,
 )
 from mininetes.agents.kubelet.status import DEADLINE_EXCEEDED, differs, has_begun, is_done, is_ready, phase, pod_status
@@ -160,7 +161,7 @@ class PodWorker:
     async def _adopt(self) -> None:
         """Take over what a kubelet before left running."""
         self._lost = await self.sandbox.is_lost()
-        specs = {spec["name"]: spec for spec in (*init_containers(self.pod), *containers(self.pod))}
+        specs = specs_by_name(self.pod)
         await self.runs.adopt(specs)
         self.context.log.info("Adopted pod", v=2, pod=full_name(self.pod), podIP=self.record.sandbox.address)
 

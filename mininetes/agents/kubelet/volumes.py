@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mininetes.agents.kubelet.checkpoint import folder_of
 from mininetes.agents.kubelet.environment import ConfigError, data_of
 from mininetes.agents.kubelet.pod_spec import Pod, containers, init_containers, uid_of
-from mininetes.lab.filesystem import HOST, PRIVATE_DIRECTORIES, PRIVATE_FILES, node_path
+from mininetes.lab.filesystem import HOST, LINKED, PRIVATE_DIRECTORIES, PRIVATE_FILES, is_below, node_path
 
 Objects = Mapping[tuple[str, str], Mapping[str, Any] | None]
 Bind = tuple[str, str, bool]
@@ -18,8 +18,6 @@ Bind = tuple[str, str, bool]
 _KINDS = {"configMap": "configmaps", "secret": "secrets"}
 _MODE = 0o644
 _PRIVATE = ("/run", *PRIVATE_DIRECTORIES, *PRIVATE_FILES)
-_OF_THE_LAB = ("/etc", "/opt", "/var/lib")
-"""What is not the host's, and all nodes have in common."""
 
 _Check = tuple[Callable[[int], bool], str]
 _CHECKS: Mapping[str, _Check] = {
@@ -64,7 +62,7 @@ def prepare(node: str, pod: Pod, objects: Objects) -> list[Bind]:
                 raise ConfigError(f'volumeMounts: subPath "{mount["subPath"]}" leads out of volume "{name}"')
             source = os.path.normpath(f"{source}/{mount['subPath']}")
             _make(node, name, source)
-        if _is_below(os.path.realpath(source), ("/run",)):
+        if is_below(os.path.realpath(source), ("/run",)):
             source = _found(node, source)
         bind = (source, target, bool(mount.get("readOnly")) or any(kind in known[name] for kind in _KINDS))
         if binds.setdefault(target, bind)[0] != source:
@@ -114,11 +112,11 @@ def _make(node: str, name: str, path: str, *, is_folder: bool = True) -> None:
     if os.path.exists(found):
         return
     is_private = found.startswith(node_path(node, "/"))
-    if not is_private and (not _is_below(found, _OF_THE_LAB) or _is_below(found, (HOST,))):
+    if not is_private and (not is_below(found, LINKED) or is_below(found, (HOST,))):
         raise _not_set_up(
             name,
             f"{path} does not exist, and is not made: it would be on the host, whose files the nodes have except for"
-            f" {', '.join(('/run', *_OF_THE_LAB, '/var/log'))}",
+            f" {', '.join(('/run', *LINKED, '/var/log'))}",
         )
     try:
         if is_folder:
@@ -132,11 +130,7 @@ def _make(node: str, name: str, path: str, *, is_folder: bool = True) -> None:
 def _found(node: str, path: str) -> str:
     """Where the engine finds any path of a node."""
     real = os.path.realpath(path)
-    return node_path(node, real) if _is_below(real, _PRIVATE) else real
-
-
-def _is_below(path: str, folders: Sequence[str]) -> bool:
-    return any(path == folder or path.startswith(folder + "/") for folder in folders)
+    return node_path(node, real) if is_below(real, _PRIVATE) else real
 
 
 def _not_set_up(volume: str, why: str) -> ConfigError:

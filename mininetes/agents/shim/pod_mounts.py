@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mininetes.kernel.netns import (
     MS_BIND,
@@ -28,11 +28,11 @@ from mininetes.kernel.netns import (
     mount,
     umount,
 )
-from mininetes.lab.filesystem import HOST, NODES, attach_tree, detached_tree
+from mininetes.lab.filesystem import HOST, LINKED, NODES, attach_tree, detached_tree, is_below
 
 Bind = tuple[str, str, bool]
 
-_OF_THE_LAB = ("/etc", "/opt", "/run", "/var/lib", "/var/log")
+_OF_THE_LAB = (*LINKED, "/run", "/var/log")
 _UNDER = ".under"
 _WRITTEN_HERE = "/var/lib/kubelet/pods"
 """In a node: volumes that the kubelet made, so that mount points in them may be made before they are read-only."""
@@ -50,7 +50,7 @@ def copies_of_run(binds: Sequence[Bind]) -> dict[str, int]:
     Called in the lab's mount namespace: pods' have nothing of the node's /run, see `make_base`. The copies lack what
     is mounted below, which is the network namespaces of all pods.
     """
-    found = {target: source for source, target, _ in binds if _is_below(source, (NODES,))}
+    found = {target: source for source, target, _ in binds if is_below(source, (NODES,))}
     return {target: detached_tree(source, recursive=False) for target, source in found.items()}
 
 
@@ -73,7 +73,7 @@ def mount_pod(binds: Sequence[Bind], copies: Mapping[str, int]) -> None:
         own.add(os.stat("/").st_dev)
     volumes = _Volumes(own)
     for tree, (source, target, read_only) in zip(trees, wanted, strict=True):
-        volumes.mount(tree, target, read_only, delay=_is_below(source, (_WRITTEN_HERE,)))
+        volumes.mount(tree, target, read_only, delay=is_below(source, (_WRITTEN_HERE,)))
         os.close(tree)
     volumes.finish()
 
@@ -117,9 +117,9 @@ class _Volumes:
             os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
     def _is_of_the_host(self, folder: str) -> bool:
-        if os.stat(folder).st_dev in self._own or _is_below(folder, self._places):
+        if os.stat(folder).st_dev in self._own or is_below(folder, self._places):
             return False
-        return _is_below(folder, self._under) or not _is_of_the_lab(folder)
+        return is_below(folder, self._under) or not _is_of_the_lab(folder)
 
     def _lay_over(self, folder: str) -> None:
         if folder == "/":
@@ -128,7 +128,7 @@ class _Volumes:
         self._under.append(under)
         self._own.add(os.stat(folder).st_dev)
         self._places = {
-            under + place[len(folder) :] if _is_below(place, (folder,)) else place: read_only
+            under + place[len(folder) :] if is_below(place, (folder,)) else place: read_only
             for place, read_only in self._places.items()
         }
 
@@ -153,12 +153,7 @@ def _make_read_only(place: str) -> None:
 
 def _is_of_the_lab(folder: str) -> bool:
     """Whether a folder (a real path) is one that the lab has laid over the host's."""
-    return _is_below(folder, _OF_THE_LAB) and not _is_below(folder, (HOST,))
-
-
-def _is_below(path: str, folders: Iterable[str]) -> bool:
-    """Whether a path is one of the folders or lies in it."""
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+    return is_below(folder, _OF_THE_LAB) and not is_below(folder, (HOST,))
 
 
 def _lay_over_root() -> None:
